@@ -1,0 +1,85 @@
+// Package cli is what the programs share: arguments, signals, how errors are
+// told, and exit codes.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/accio-go/accio/transport"
+)
+
+// Exit codes of the programs.
+const (
+	exitFailed = 1 // what was asked for could not be done
+	exitUsage  = 2 // the arguments make no sense
+)
+
+// Version is set by the linker; otherwise the module's is shown.
+var Version string
+
+// Flags are the flags that every program has, to be embedded in its Command.
+type Flags struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// Command is a program: a pointer to a struct with the arguments as kong has
+// them, and what to do with them. A SIGINT, SIGTERM or SIGQUIT cancels ctx, and
+// Run then returns within a second: nil, since to be stopped is no failure.
+type Command interface {
+	Run(ctx context.Context) error
+}
+
+// Main reads the arguments of the process into cmd, runs it and exits.
+func Main(cmd Command, name, description string) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	defer stop()
+	// A write to a pipe that nobody reads is to be an error, not the end.
+	signal.Ignore(syscall.SIGPIPE)
+
+	version := Version
+	if info, ok := debug.ReadBuildInfo(); version == "" && ok {
+		version = info.Main.Version
+	}
+	parser := kong.Must(cmd, kong.Name(name), kong.Description(description), kong.Vars{"version": name + " " + version})
+	if _, err := parser.Parse(quoteNegative(os.Args[1:])); err != nil {
+		Complain(fmt.Errorf("%w; see %s --help", err, name))
+		os.Exit(exitUsage)
+	}
+	if err := cmd.Run(ctx); err != nil {
+		Complain(err)
+		os.Exit(exitFailed)
+	}
+}
+
+// quoteNegative has a first argument such as -1 taken for what it is meant to
+// be, a (wrong) port, and not for a flag that does not exist.
+func quoteNegative(args []string) []string {
+	if len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' && strings.Trim(args[0][1:], "0123456789") == "" {
+		return append([]string{"--"}, args...)
+	}
+	return args
+}
+
+// Complain tells the user of err, in one line on standard error.
+func Complain(err error) {
+	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	fmt.Fprintf(os.Stderr, "ERROR: %s\n", text)
+}
+
+// Port is an argument that is the number of a TCP port.
+type Port uint16
+
+// UnmarshalText reads a port, as transport.ParsePort does.
+func (p *Port) UnmarshalText(text []byte) error {
+	n, err := transport.ParsePort(string(text))
+	*p = Port(n)
+	return err
+}

@@ -1,0 +1,142 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/afero"
+)
+
+// New returns a Store in the directory dir of any afero filesystem, which it
+// creates if it is missing. Files are written under a temporary name and
+// renamed; how safe that is, and how durable, is the filesystem's matter.
+// afero's MemMapFs alone is not safe enough: use [NewMemory].
+//
+// The Store's Close does not close the filesystem.
+func New(afs afero.Fs, dir string) (*Store, error) {
+	if err := afs.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	switch fi, err := afs.Stat(dir); {
+	case err != nil:
+		return nil, err
+	case !fi.IsDir():
+		return nil, &os.PathError{Op: "open", Path: dir, Err: errNotDir}
+	}
+	return newStore(&anyDir{afs, dir}), nil
+}
+
+var errNotDir = errors.New("not a directory")
+
+// anyDir is a directory on an afero filesystem.
+type anyDir struct {
+	afs  afero.Fs
+	path string
+}
+
+func (d *anyDir) join(name string) string { return filepath.Join(d.path, name) }
+
+func (d *anyDir) create(name string) (temporary, error) {
+	for {
+		temp := d.join(tempName(name))
+		f, err := d.afs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		t := &anyFile{File: f, dir: d, temp: temp, final: d.join(name)}
+		if osf, ok := f.(*os.File); ok {
+			return &anyOSFile{t, osf}, nil
+		}
+		return t, nil
+	}
+}
+
+func (d *anyDir) remove(name string) error {
+	path := d.join(name)
+	switch fi, err := d.afs.Stat(path); {
+	case err == nil && fi.IsDir():
+		return &os.PathError{Op: "remove", Path: path, Err: errors.New("is a directory")}
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	}
+	if err := d.afs.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (d *anyDir) names() ([]string, error) {
+	f, err := d.afs.Open(d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func (d *anyDir) sweep(temp string) error {
+	fi, err := d.afs.Stat(d.join(temp))
+	if err == nil && !fi.Mode().IsDir() {
+		err = d.afs.Remove(d.join(temp))
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (d *anyDir) sync() error {
+	if runtime.GOOS == "windows" {
+		return nil // which has no such thing
+	}
+	f, err := d.afs.Open(d.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (d *anyDir) close() error { return nil }
+
+// anyFile is a pending file on an afero filesystem. Its names are kept as
+// strings: what a handle of MemMapFs says of its name changes with a rename.
+type anyFile struct {
+	afero.File
+	dir         *anyDir
+	temp, final string
+	closed      bool
+}
+
+// anyOSFile is one on afero's OsFs.
+type anyOSFile struct {
+	*anyFile
+	osf *os.File
+}
+
+func (f *anyOSFile) File() *os.File { return f.osf }
+
+func (f *anyFile) commit() error {
+	if err := f.File.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.temp, err)
+	}
+	f.closed = true
+	if err := f.File.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", f.temp, err)
+	}
+	return f.dir.afs.Rename(f.temp, f.final)
+}
+
+func (f *anyFile) abort() error {
+	var cerr error
+	if !f.closed {
+		f.closed = true
+		cerr = f.File.Close()
+	}
+	return errors.Join(cerr, f.dir.afs.Remove(f.temp))
+}

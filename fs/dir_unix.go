@@ -1,0 +1,183 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+)
+
+// OpenDir returns a Store in a directory of the disk, which it creates, with
+// its parents, if it is missing. The caller closes it when the last file is
+// committed or aborted.
+//
+// Files are written by renameio into pending files in the directory itself, and
+// renamed; their mode is 0666 less the umask. The directory is held open
+// (os.Root): the Store stays with it when it is moved, and no symbolic link
+// leads out of it. A symbolic link that stands where a file is to appear is
+// replaced, never followed.
+//
+// It fails if path is not a directory or cannot be written.
+func OpenDir(path string) (*Store, error) {
+	if err := makeDir(path); err != nil {
+		return nil, err
+	}
+	if err := syscall.Access(path, accessWrite|accessSearch); err != nil {
+		return nil, &os.PathError{Op: "write to", Path: path, Err: err}
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	self, err := root.Open(".")
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return newStore(&disk{root: root, self: self}), nil
+}
+
+// access(2)
+const (
+	accessSearch = 0x1
+	accessWrite  = 0x2
+)
+
+// disk is a directory on a disk.
+//
+// Who has a pending file open holds a lock on it (flock(2)), which the system
+// takes back when the process dies, however it dies. So a sweep can tell what
+// was left from what is in use. To close the gap between creating a file and
+// locking it, the sweeper removes a file under the lock, and the creator, once
+// it has the lock, makes sure that the file is still there.
+type disk struct {
+	root *os.Root
+	self *os.File // the directory, to be synced
+}
+
+func (d *disk) create(name string) (temporary, error) {
+	for {
+		pf, err := renameio.NewPendingFile(name, renameio.WithRoot(d.root), renameio.WithPermissions(0o666))
+		if err != nil {
+			return nil, err
+		}
+		if hasRandom(filepath.Base(pf.Name()), name) {
+			mine, err := lockNew(pf.File)
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("lock %s: %w", pf.Name(), err), pf.Cleanup())
+			}
+			if mine {
+				return &diskFile{pf}, nil
+			}
+		}
+		pf.Cleanup() // a sweep was quicker and may have removed it already
+	}
+}
+
+func (d *disk) remove(name string) error {
+	switch fi, err := d.root.Lstat(name); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case fi.IsDir():
+		return &os.PathError{Op: "remove", Path: name, Err: syscall.EISDIR}
+	}
+	if err := d.root.Remove(name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (d *disk) names() ([]string, error) {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func (d *disk) sweep(temp string) error {
+	fi, err := d.root.Lstat(temp)
+	if err != nil || !fi.Mode().IsRegular() {
+		return ignoreNotExist(err)
+	}
+	f, err := d.root.OpenFile(temp, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return ignoreNotExist(err)
+	}
+	defer f.Close()
+	if !tryLock(f) {
+		return nil // in use, or nobody can know
+	}
+	// Under the lock: is the name still that of the file?
+	opened, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi, err = d.root.Lstat(temp); err != nil || !os.SameFile(fi, opened) {
+		return ignoreNotExist(err)
+	}
+	return ignoreNotExist(d.root.Remove(temp))
+}
+
+func (d *disk) sync() error { return syncDir(d.self) }
+
+func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func syncPath(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		// A directory that may be searched and written but not read cannot
+		// be opened, and so not synced.
+		if errors.Is(err, os.ErrPermission) {
+			return nil
+		}
+		return err
+	}
+	defer f.Close()
+	return syncDir(f)
+}
+
+// syncDir syncs a directory. A filesystem that cannot sync directories says so
+// by EINVAL or ENOTSUP (fsync(2)); there is nothing more to be had of it.
+func syncDir(f *os.File) error {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil
+	}
+	return err
+}
+
+// diskFile is a pending file on a disk.
+type diskFile struct{ pf *renameio.PendingFile }
+
+func (f *diskFile) Write(p []byte) (int, error) { return f.pf.Write(p) }
+
+func (f *diskFile) File() *os.File { return f.pf.File }
+
+// commit leaves the order to renameio: sync, close, rename. The lock is to last
+// until the file has its name, so it is kept by a second descriptor. Without
+// one to be had, the moment between close and rename stays unguarded, which
+// only a sweep in that moment could notice.
+func (f *diskFile) commit() error {
+	if fd, err := dup(f.pf.File); err == nil {
+		defer syscall.Close(fd)
+	}
+	return f.pf.CloseAtomicallyReplace()
+}
+
+func (f *diskFile) abort() error { return ignoreNotExist(f.pf.Cleanup()) }

@@ -1,0 +1,66 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package fs
+
+import (
+	"os"
+	"syscall"
+)
+
+// lockNew locks a file that was just created, and reports whether it is still
+// there: if not, or if it is locked, a sweep has been quicker. On a filesystem
+// that knows no locks every file is taken to be one's own.
+func lockNew(f *os.File) (mine bool, err error) {
+	cerr := control(f, func(fd int) {
+		switch lerr := flock(fd); lerr {
+		case syscall.EWOULDBLOCK:
+			return
+		default:
+			var st syscall.Stat_t
+			err = syscall.Fstat(fd, &st)
+			mine = err == nil && st.Nlink > 0
+		}
+	})
+	if err == nil {
+		err = cerr
+	}
+	return mine, err
+}
+
+// tryLock locks f and reports whether it could.
+func tryLock(f *os.File) (ok bool) {
+	control(f, func(fd int) { ok = flock(fd) == nil })
+	return ok
+}
+
+func flock(fd int) error {
+	for {
+		if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// dup returns a second descriptor of f, which shares its lock.
+func dup(f *os.File) (fd int, err error) {
+	cerr := control(f, func(old int) {
+		// As syscall.ForkLock has it, so that no child inherits it.
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+		if fd, err = syscall.Dup(old); err == nil {
+			syscall.CloseOnExec(fd)
+		}
+	})
+	if err == nil {
+		err = cerr
+	}
+	return fd, err
+}
+
+func control(f *os.File, do func(fd int)) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Control(func(fd uintptr) { do(int(fd)) })
+}

@@ -1,0 +1,203 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// ErrName is returned for a name that is no plain file name: one that is empty,
+// begins with a dot (such names are those of pending files) or has a separator
+// in it.
+var ErrName = errors.New("not the plain name of a file")
+
+// Pending is a file that is not yet to be seen under its name. It is written by
+// one goroutine; Commit or Abort ends it.
+//
+// On a disk a Pending also has a method File() *os.File, the file itself, so
+// that the kernel can move bytes into it without going through Write.
+type Pending = interface {
+	io.Writer
+
+	// Commit makes the file visible under its name, whole and at once, in place
+	// of what was there. When it returns nil, the file and its name have been
+	// synced: they survive a loss of power. When it returns an error, nothing
+	// of the file is to be seen or left. The Pending is at its end either way;
+	// to commit twice is an os.ErrClosed.
+	Commit() error
+
+	// Abort removes the file. After Commit, whether that succeeded or not, and
+	// after Abort it does nothing.
+	Abort() error
+}
+
+// Store keeps files in one directory: see [OpenDir] and [New]. It is safe for
+// concurrent use; two Stores, also of different processes, may share a
+// directory.
+type Store struct {
+	dir   directory
+	group groupSync
+	slots chan struct{} // one is held by whoever commits
+}
+
+// maxCommits bounds the commits under way at a time. A commit waits for the
+// disk in a system call, and so holds a thread: without a bound a slow disk and
+// many connections would be the end of the process, at 10,000 of them
+// (runtime/debug.SetMaxThreads).
+const maxCommits = 128
+
+func newStore(d directory) *Store {
+	return &Store{dir: d, group: groupSync{sync: d.sync}, slots: make(chan struct{}, maxCommits)}
+}
+
+// directory is what a Store needs of a directory. Names are plain file names.
+type directory interface {
+	create(name string) (temporary, error)
+	remove(name string) error // nil if there is none
+	names() ([]string, error)
+	sweep(temp string) error // nil if the pending file is in use
+	sync() error
+	close() error
+}
+
+// temporary is a pending file of a directory.
+type temporary interface {
+	io.Writer
+	commit() error // syncs, closes, renames
+	abort() error  // closes, removes; also after a failed commit
+}
+
+// filer is a temporary on a disk.
+type filer interface{ File() *os.File }
+
+// Create begins a file that is to be visible as name once it is committed. The
+// caller commits or aborts it. ctx is not used: a file waits for nobody.
+func (s *Store) Create(_ context.Context, name string) (Pending, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	t, err := s.dir.create(name)
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{store: s, name: name, temporary: t}
+	if f, ok := t.(filer); ok {
+		return &pendingFile{p, f}, nil
+	}
+	return p, nil
+}
+
+// Remove removes the file that is visible as name. It is no error if there is
+// none. A directory of that name is left alone, and is an error.
+func (s *Store) Remove(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return s.dir.remove(name)
+}
+
+// Sweep removes the pending files that were left by processes that were killed,
+// of files for whose names own reports true, and nothing else. On a disk it
+// leaves those alone that are in use, by whatever process; on a filesystem that
+// knows no locks, which includes all of [New], it cannot know: nobody else
+// should use the directory then.
+func (s *Store) Sweep(own func(name string) bool) error {
+	names, err := s.dir.names()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if isTemp(name, own) {
+			errs = append(errs, s.dir.sweep(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes the directory. Files that are still pending are not touched.
+func (s *Store) Close() error { return s.dir.close() }
+
+func checkName(name string) error {
+	if name == "" || name[0] == '.' || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) {
+		return fmt.Errorf("%w: %q", ErrName, name)
+	}
+	return nil
+}
+
+type pending struct {
+	store *Store
+	name  string
+	ended bool
+	temporary
+}
+
+// pendingFile is a pending on a disk.
+type pendingFile struct {
+	*pending
+	filer
+}
+
+func (p *pending) Commit() error {
+	if p.ended {
+		return fmt.Errorf("commit %s: %w", p.name, os.ErrClosed)
+	}
+	p.ended = true
+	p.store.slots <- struct{}{}
+	defer func() { <-p.store.slots }()
+	if err := p.commit(); err != nil {
+		return errors.Join(err, p.abort())
+	}
+	if err := p.store.group.Sync(); err != nil {
+		return errors.Join(err, p.store.dir.remove(p.name))
+	}
+	return nil
+}
+
+func (p *pending) Abort() error {
+	if p.ended {
+		return nil
+	}
+	p.ended = true
+	return p.abort()
+}
+
+// groupSync shares one sync among all who ask for it at about the same time:
+// a sync covers whatever was done before it began, so whoever asks while one is
+// under way waits for the next, with all others who do.
+type groupSync struct {
+	sync func() error
+
+	mu   sync.Mutex
+	next *syncRun   // the one that has not begun
+	turn sync.Mutex // held by the one under way
+}
+
+type syncRun struct {
+	once sync.Once
+	err  error
+}
+
+// Sync returns when a sync has ended that began after Sync was called.
+func (g *groupSync) Sync() error {
+	g.mu.Lock()
+	if g.next == nil {
+		g.next = new(syncRun)
+	}
+	run := g.next
+	g.mu.Unlock()
+	run.once.Do(func() {
+		g.turn.Lock()
+		defer g.turn.Unlock()
+		g.mu.Lock()
+		g.next = nil
+		g.mu.Unlock()
+		run.err = g.sync()
+	})
+	return run.err
+}

@@ -1,0 +1,37 @@
+package fs
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// A pending file of name is called "." + name + a random number, as renameio
+// calls it. renameio's numbers are below 2^63 and mostly of 18 or 19 digits;
+// names with fewer than minDigits are not used, so that a sweep need not touch
+// what only happens to look like one: .1.file2024, say.
+const (
+	minDigits = 15
+	maxDigits = 19
+)
+
+// tempName returns a name for a pending file of name.
+func tempName(name string) string { return fmt.Sprintf(".%s%019d", name, rand.Int64()) }
+
+// isTemp reports whether temp is the name of a pending file of a name for which
+// own reports true.
+func isTemp(temp string, own func(name string) bool) bool {
+	if temp == "" || temp[0] != '.' {
+		return false
+	}
+	digits := 0
+	for i := len(temp) - 1; i > 0 && temp[i] >= '0' && temp[i] <= '9' && digits < maxDigits; i-- {
+		digits++
+		if digits >= minDigits && own(temp[1:i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasRandom reports whether temp, a pending file of name, has digits enough.
+func hasRandom(temp, name string) bool { return len(temp)-len(".")-len(name) >= minDigits }

@@ -1,0 +1,205 @@
+package stage
+
+import (
+	"io"
+	"os"
+	"sync"
+)
+
+const (
+	// bufferSize is what a payload passes through where it has to pass through
+	// user space.
+	bufferSize = 64 << 10
+
+	// transferSize bounds one transfer through the kernel.
+	transferSize = 1 << 20
+)
+
+// buffers holds *[]byte of bufferSize: a buffer is taken only while bytes
+// move, so that a connection that waits costs none.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, bufferSize)
+	return &b
+}}
+
+// Filer is a writer that is one with an open file: bytes may be moved into the
+// file by the kernel, at its current offset, without going through Write. A
+// sink that looks at the bytes in its Write must not be a Filer.
+type Filer interface {
+	io.Writer
+	// File returns the open file, which stays the Filer's own.
+	File() *os.File
+}
+
+// Copy moves src to dst until the end of src or an error, and returns how many
+// bytes dst has taken. The end of src is no error. All payload goes through
+// here.
+//
+// The gates of a [Reader] and a [Writer] are honoured around each transfer.
+// Where what is behind them is a TCP or Unix stream connection on one side and
+// an *os.File or a [Filer] on the other, on Linux the kernel moves the bytes
+// by splice(2) and none of them enters user space; where it is a TCP
+// connection and io.Discard, the kernel drops them (recv(2), MSG_TRUNC).
+// Everything else goes through a pooled buffer. Those are the only types that
+// Copy looks behind: any other Reader or Writer in between is called as it is,
+// and sees every byte.
+//
+// An error is returned as the side that failed gave it, after its gates; that
+// of src comes after everything read so far is written. Copy closes nothing.
+func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
+	t := newTransfer(dst, src)
+	defer t.end()
+	for empty := 0; empty < maxEmptyReads; {
+		max, err := t.allow()
+		if err != nil {
+			return t.written, err
+		}
+		n, inner := t.fill(max)
+		err = inner
+		for i := len(t.in) - 1; i >= 0; i-- {
+			err = t.in[i].Passed(n, err)
+		}
+		if n > 0 {
+			if err := t.flush(n); err != nil {
+				return t.written, err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return t.written, nil
+		case err != nil:
+			return t.written, err
+		case n == 0 && inner == nil:
+			empty++
+		default:
+			empty = 0
+		}
+	}
+	return t.written, io.ErrNoProgress
+}
+
+// maxEmptyReads is how many times in a row a reader may return neither bytes
+// nor an error, as in bufio.
+const maxEmptyReads = 100
+
+// lazy is a writer that is to be opened by the first byte that reaches it.
+type lazy interface {
+	io.Writer
+	open() (io.Writer, error)
+}
+
+// transfer is one Copy under way: the two ends without their gates, the gates
+// (outermost first), and what is held between the ends.
+type transfer struct {
+	src     io.Reader
+	dst     io.Writer
+	in, out []Gate
+	written int64
+	buf     *[]byte // taken while it holds bytes, or while src can only be read through it
+	kernel          // the parts of a transfer that the system has a faster way for
+}
+
+func newTransfer(dst io.Writer, src io.Reader) *transfer {
+	t := &transfer{src: src, dst: dst}
+	for {
+		r, ok := t.src.(*Reader)
+		if !ok {
+			break
+		}
+		t.in, t.src = append(t.in, r.gate), r.r
+	}
+	for {
+		w, ok := t.dst.(*Writer)
+		if !ok {
+			break
+		}
+		t.out, t.dst = append(t.out, w.gate), w.w
+	}
+	t.attachSrc()
+	t.attachDst()
+	return t
+}
+
+func (t *transfer) allow() (max int, err error) {
+	max = transferSize
+	for _, g := range t.in {
+		if max, err = allow(g, max); err != nil {
+			return 0, err
+		}
+	}
+	for _, g := range t.out {
+		if max, err = allow(g, max); err != nil {
+			return 0, err
+		}
+	}
+	return max, nil
+}
+
+// fill takes up to max bytes from src, and leaves them in t.buf or in the
+// kernel.
+func (t *transfer) fill(max int) (int, error) {
+	if n, err, ok := t.fillKernel(max); ok {
+		return n, err
+	}
+	t.take()
+	return t.src.Read((*t.buf)[:min(max, bufferSize)])
+}
+
+// flush writes the n bytes that fill has taken to dst.
+func (t *transfer) flush(n int) error {
+	if l, ok := t.dst.(lazy); ok {
+		w, err := l.open()
+		if err = t.passed(0, err); err != nil {
+			return err
+		}
+		t.dst = w
+		t.attachDst()
+	}
+	if err, ok := t.flushKernel(n); ok {
+		return err
+	}
+	return t.write((*t.buf)[:n])
+}
+
+func (t *transfer) write(b []byte) error {
+	for len(b) > 0 {
+		n, err := t.dst.Write(b)
+		if n < len(b) && err == nil {
+			err = io.ErrShortWrite
+		}
+		if err := t.passed(n, err); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// passed counts what dst has taken, and tells the gates before it.
+func (t *transfer) passed(n int, err error) error {
+	t.written += int64(n)
+	for i := len(t.out) - 1; i >= 0; i-- {
+		err = t.out[i].Passed(n, err)
+	}
+	return err
+}
+
+// take gives t a buffer, release gives it back.
+func (t *transfer) take() {
+	if t.buf == nil {
+		t.buf = buffers.Get().(*[]byte)
+	}
+}
+
+func (t *transfer) release() {
+	if t.buf != nil {
+		buffers.Put(t.buf)
+		t.buf = nil
+	}
+}
+
+// end gives back what t holds, also when a gate panics half-way.
+func (t *transfer) end() {
+	t.release()
+	t.endKernel()
+}

@@ -1,0 +1,274 @@
+package stage
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// kernel is what a transfer needs to have bytes moved by the kernel.
+//
+// Each wait for the connection happens inside rawSrc.Read, in the runtime's
+// poller and under the connection's read deadline, with nothing held: the
+// buffer or the pipe is taken for one attempt and given back if there is
+// nothing to read. So a connection that waits holds its own descriptor and no
+// memory, and what goes wrong on the way in cannot be mistaken for what goes
+// wrong on the way out.
+type kernel struct {
+	rawSrc  syscall.RawConn // the connection, or nil if Read is all there is
+	tcp     bool
+	file    syscall.RawConn // the file behind dst, or nil
+	discard bool
+
+	pipe *pipe // holds bytes between fill and flush, or nil
+
+	// The arguments and results of attempt and drain: those are made once per
+	// transfer, since a closure per call would be an allocation per call.
+	attempt, drain func(fd uintptr) bool
+	max, n         int
+	err            error
+}
+
+func (t *transfer) attachSrc() {
+	// Only these very types: a type that embeds one of them may have a Read of
+	// its own, which its promoted SyscallConn would go round.
+	var sc syscall.Conn
+	switch src := t.src.(type) {
+	case *net.TCPConn:
+		sc, t.tcp = src, true
+	case *net.UnixConn:
+		sc = src
+	default:
+		return
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	t.rawSrc, t.attempt = rc, t.tryFill
+}
+
+func (t *transfer) attachDst() {
+	if t.rawSrc == nil {
+		return
+	}
+	t.file, t.discard = nil, false
+	var f *os.File
+	switch dst := t.dst.(type) {
+	case *os.File:
+		f = dst
+	case Filer:
+		f = dst.File()
+	default:
+		// MSG_TRUNC drops bytes on TCP only (tcp(7)).
+		t.discard = t.tcp && dst == io.Discard
+	}
+	if f == nil {
+		return
+	}
+	if rc, err := f.SyscallConn(); err == nil {
+		t.file, t.drain = rc, t.tryDrain
+	}
+}
+
+func (t *transfer) fillKernel(max int) (int, error, bool) {
+	if t.rawSrc == nil {
+		return 0, nil, false
+	}
+	t.max = max
+	if err := t.rawSrc.Read(t.attempt); err != nil {
+		return 0, err, true
+	}
+	if t.n == 0 && t.err == nil {
+		return 0, io.EOF, true
+	}
+	return t.n, t.err, true
+}
+
+// tryFill makes one attempt to take bytes from the connection, and reports
+// false if it has none yet.
+func (t *transfer) tryFill(fd uintptr) bool {
+	for {
+		var op string
+		switch {
+		case t.discard:
+			op = "recvfrom"
+			t.n, _, t.err = syscall.Recvfrom(int(fd), dropped[:t.max], syscall.MSG_TRUNC)
+		case t.file != nil && t.takePipe():
+			op = "splice"
+			t.n, t.err = splice(int(fd), t.pipe.w, t.max)
+		default:
+			op = "read"
+			t.take()
+			t.n, t.err = syscall.Read(int(fd), (*t.buf)[:min(t.max, bufferSize)])
+		}
+		if t.err == nil && t.n > 0 {
+			if t.pipe != nil {
+				t.pipe.held = t.n
+			}
+			return true
+		}
+		t.n = 0
+		t.end()
+		switch {
+		case t.err == syscall.EINTR:
+		case t.err == syscall.EAGAIN:
+			return false
+		case t.err == syscall.EINVAL && op == "splice":
+			t.file = nil // not between these two: by the buffer, then
+		default:
+			t.err = os.NewSyscallError(op, t.err)
+			return true
+		}
+	}
+}
+
+// dropped is where bytes would be put that are not: it is never written to, and
+// so takes no memory.
+var dropped [transferSize]byte
+
+func (t *transfer) flushKernel(n int) (error, bool) {
+	if t.discard {
+		return t.passed(n, nil), true
+	}
+	if t.pipe == nil {
+		if t.rawSrc == nil {
+			return nil, false
+		}
+		defer t.release()
+		return t.write((*t.buf)[:n]), true
+	}
+	defer t.endKernel()
+	for t.pipe.held > 0 {
+		err := t.file.Write(t.drain)
+		if err == nil {
+			err = t.err
+		}
+		if err == syscall.EINVAL {
+			// The file cannot be spliced to: it is open for appending, or its
+			// filesystem does not know how (splice(2)).
+			return t.flushPipe(), true
+		}
+		if err != nil {
+			t.n, err = 0, os.NewSyscallError("splice", err)
+		}
+		t.pipe.held -= t.n
+		if err := t.passed(t.n, err); err != nil {
+			return err, true
+		}
+	}
+	return nil, true
+}
+
+// tryDrain makes one attempt to move what the pipe holds to the file, and
+// reports false if the file (which may be a pipe or a terminal) would block.
+func (t *transfer) tryDrain(fd uintptr) bool {
+	for {
+		t.n, t.err = splice(t.pipe.r, int(fd), t.pipe.held)
+		switch {
+		case t.err == syscall.EINTR:
+		case t.err == syscall.EAGAIN:
+			return false
+		case t.err == nil && t.n == 0:
+			t.err = io.ErrShortWrite
+			return true
+		default:
+			return true
+		}
+	}
+}
+
+// flushPipe writes what the pipe holds to dst through a buffer, and keeps the
+// transfer from using a pipe again.
+func (t *transfer) flushPipe() error {
+	t.file = nil
+	t.take()
+	defer t.release()
+	for t.pipe.held > 0 {
+		n, err := syscall.Read(t.pipe.r, (*t.buf)[:min(t.pipe.held, bufferSize)])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("read from pipe", err)
+		}
+		t.pipe.held -= n
+		if err := t.write((*t.buf)[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Flags of splice(2), which package syscall lacks.
+const (
+	spliceMove     = 0x1
+	spliceNonblock = 0x2
+)
+
+func splice(from, to, max int) (int, error) {
+	n, err := syscall.Splice(from, nil, to, nil, max, spliceMove|spliceNonblock)
+	return int(n), err
+}
+
+// pipe is what splice(2) needs between a socket and a file. It is empty
+// whenever nobody holds it.
+type pipe struct {
+	r, w int
+	held int // bytes in it
+}
+
+// maxPipes bounds the pipes of the process, and so the descriptors that Copy
+// takes beside those of the connections and files themselves: twice this many.
+// They are held only while bytes move, so a few serve any number of
+// connections; when all are in use, or none can be had for want of descriptors,
+// a transfer goes through a buffer.
+const maxPipes = 8
+
+var pipes struct {
+	sync.Mutex
+	free  []*pipe
+	alive int
+}
+
+func (t *transfer) takePipe() bool {
+	pipes.Lock()
+	defer pipes.Unlock()
+	if n := len(pipes.free); n > 0 {
+		t.pipe, pipes.free = pipes.free[n-1], pipes.free[:n-1]
+		return true
+	}
+	if pipes.alive == maxPipes {
+		return false
+	}
+	var fds [2]int
+	if syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+		return false
+	}
+	// An unprivileged user may be refused the larger size (pipe(7),
+	// pipe-user-pages-soft); the pipe works as it is then.
+	syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[1]), syscall.F_SETPIPE_SZ, transferSize)
+	pipes.alive++
+	t.pipe = &pipe{r: fds[0], w: fds[1]}
+	return true
+}
+
+// endKernel gives the pipe back, or closes it if bytes are left in it.
+func (t *transfer) endKernel() {
+	p := t.pipe
+	if p == nil {
+		return
+	}
+	t.pipe = nil
+	pipes.Lock()
+	defer pipes.Unlock()
+	if p.held == 0 {
+		pipes.free = append(pipes.free, p)
+		return
+	}
+	syscall.Close(p.r)
+	syscall.Close(p.w)
+	pipes.alive--
+}

@@ -1,0 +1,121 @@
+package stage
+
+import (
+	"errors"
+	"io"
+)
+
+// Gate is what a stage puts on a stream when it has to know how many bytes
+// pass, or to decide how many may, but not what they are: an idle deadline, a
+// counter, a limit, a throttle. A Gate sees numbers and errors, never bytes,
+// and that is why a chain of them costs nothing: [Copy] asks them around each
+// transfer and still lets the kernel move the payload.
+//
+// The same Gate works in front of a reader ([NewReader]) and of a writer
+// ([NewWriter]). It is called by one goroutine at a time, the one that reads
+// or writes. It must not keep bytes back and must not read or write the
+// stream itself.
+type Gate interface {
+	// Allow is called before a transfer of at most max bytes (max >= 1) and
+	// answers how many may pass now, from 1 to max. It may block. An error
+	// ends the stream, and nothing is transferred.
+	Allow(max int) (int, error)
+
+	// Passed is called after a transfer with the number of bytes that passed
+	// (0 if none) and how it ended: nil, io.EOF at the end of what is read, or
+	// an error. What it returns takes that error's place: an error of its own
+	// ends the stream; nil in place of an error other than io.EOF has the
+	// transfer tried again.
+	Passed(n int, err error) error
+}
+
+// ErrGate is returned when a [Gate] allows no bytes, or more than it was asked
+// for, without an error: a fault in the Gate.
+var ErrGate = errors.New("stage: a gate allowed an impossible number of bytes")
+
+func allow(g Gate, max int) (int, error) {
+	n, err := g.Allow(max)
+	if err != nil {
+		return 0, err
+	}
+	if n < 1 || n > max {
+		return 0, ErrGate
+	}
+	return n, nil
+}
+
+// Reader is an io.Reader behind a [Gate]. [Copy] and io.Copy from it keep the
+// kernel's zero-copy path where there is one.
+//
+// Do not embed a Reader in a type that has a Read of its own: WriteTo would be
+// promoted and go round it.
+type Reader struct {
+	r    io.Reader
+	gate Gate
+}
+
+// NewReader returns r behind gate. The Reader closes nothing, and is no more
+// safe for concurrent use than r.
+func NewReader(r io.Reader, gate Gate) *Reader { return &Reader{r, gate} }
+
+// Read reads from the inner reader as much as the gate allows.
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		max, err := allow(r.gate, len(p))
+		if err != nil {
+			return 0, err
+		}
+		n, inner := r.r.Read(p[:max])
+		err = r.gate.Passed(n, inner)
+		if n > 0 || err != nil || inner == nil {
+			return n, err
+		}
+	}
+}
+
+// WriteTo copies to w until the end of the stream, as [Copy] does.
+func (r *Reader) WriteTo(w io.Writer) (int64, error) { return Copy(w, r) }
+
+// Writer is an io.Writer behind a [Gate]. [Copy] to it keeps the kernel's
+// zero-copy path where there is one.
+//
+// Do not embed a Writer in a type that has a Write of its own: ReadFrom would
+// be promoted and go round it.
+type Writer struct {
+	w    io.Writer
+	gate Gate
+}
+
+// NewWriter returns w behind gate. The Writer closes nothing, and is no more
+// safe for concurrent use than w.
+func NewWriter(w io.Writer, gate Gate) *Writer { return &Writer{w, gate} }
+
+// Write writes all of p, in pieces as large as the gate allows.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		max, err := allow(w.gate, len(p)-n)
+		if err != nil {
+			return n, err
+		}
+		m, err := w.w.Write(p[n : n+max])
+		if m < max && err == nil {
+			err = io.ErrShortWrite
+		}
+		n += m
+		if err = w.gate.Passed(m, err); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// ReadFrom copies from r until its end, as [Copy] does.
+func (w *Writer) ReadFrom(r io.Reader) (int64, error) { return Copy(w, r) }
+
+var (
+	_ io.WriterTo   = (*Reader)(nil)
+	_ io.ReaderFrom = (*Writer)(nil)
+)

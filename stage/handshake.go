@@ -1,0 +1,109 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// Script is one side of a dialogue whose words are known beforehand: what to
+// send and what to expect, in order.
+type Script struct {
+	Steps []Step
+
+	// AllowEnd says that the peer may end its stream before the script is
+	// complete, as long as every byte so far was right; [Handshake] then takes
+	// the payload to be empty.
+	AllowEnd bool
+}
+
+// Step is one step of a [Script]: either some bytes to send, or some to expect.
+type Step struct{ send, expect string }
+
+// Send is the step that sends s in one write.
+func Send(s string) Step { return Step{send: s} }
+
+// Expect is the step that takes exactly s from the peer, however it is cut.
+func Expect(s string) Step { return Step{expect: s} }
+
+// Mirror returns the script of the other side, which sends what s expects and
+// expects what s sends. It does not allow an early end.
+func (s Script) Mirror() Script {
+	m := Script{Steps: make([]Step, len(s.Steps))}
+	for i, st := range s.Steps {
+		m.Steps[i] = Step{send: st.expect, expect: st.send}
+	}
+	return m
+}
+
+// Run speaks the script with a peer from whom in reads and to whom out writes.
+// It takes from in not one byte more than the script expects, so that the first
+// byte after it is the next that is read.
+//
+// A byte that is not the expected one is an [ErrProtocol], at once and however
+// many are still missing. If in ends before the script is complete, Run returns
+// io.ErrUnexpectedEOF. Other errors are those of in and out.
+func (s Script) Run(in io.Reader, out io.Writer) error {
+	var buf [64]byte
+	for i, st := range s.Steps {
+		if st.send != "" {
+			if _, err := io.WriteString(out, st.send); err != nil && !endedBefore(err) {
+				return fmt.Errorf("handshake, step %d, sending %q: %w", i+1, st.send, err)
+			}
+		}
+		for want := st.expect; want != ""; {
+			n, err := in.Read(buf[:min(len(want), len(buf))])
+			if got := string(buf[:n]); got != want[:n] {
+				return fmt.Errorf("handshake, step %d: %w: got %q where %q should be", i+1, ErrProtocol, got, want)
+			}
+			if want = want[n:]; want == "" {
+				break
+			}
+			if err == io.EOF {
+				return io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return fmt.Errorf("handshake, step %d, expecting %q: %w", i+1, want, err)
+			}
+		}
+	}
+	return nil
+}
+
+// endedBefore reports whether err, from a write to the peer, only says that the
+// peer has closed after it had ended its stream in an orderly way. Everything
+// that it sent can still be read then, up to its end of stream: a client may
+// well send all it has and close without listening. On Linux that is EPIPE (a
+// reset that arrives after the peer's FIN), where a stream that broke off is
+// ECONNRESET (tcp_reset in net/ipv4/tcp_input.c); elsewhere the two cannot be
+// told apart, and both count as broken off.
+func endedBefore(err error) bool { return resetAfterEnd && errors.Is(err, syscall.EPIPE) }
+
+// Handshake is a stage that speaks Script with the peer before it calls the
+// next handler. The bytes of the handshake never reach the next handler, and no
+// byte after them is taken from it.
+//
+// It reads only the header, so zero-copy survives it.
+type Handshake struct {
+	Script Script
+}
+
+// Wrap speaks the script before next is called. If it fails, next is not
+// called. Nor is it if the peer has ended its stream within a script that
+// allows it: that connection is done, and its payload is empty.
+func (s Handshake) Wrap(next Handler) Handler {
+	return HandlerFunc(func(ctx context.Context, c *Conn) error {
+		switch err := s.Script.Run(c.In, c.Reply); {
+		case err == nil:
+			return next.Serve(ctx, c)
+		case err == io.ErrUnexpectedEOF && s.Script.AllowEnd:
+			return nil
+		case err == io.ErrUnexpectedEOF:
+			return fmt.Errorf("handshake: %w: %w", ErrProtocol, err)
+		default:
+			return err
+		}
+	})
+}

@@ -1,0 +1,4 @@
+package stage
+
+// resetAfterEnd: see endedBefore.
+const resetAfterEnd = true

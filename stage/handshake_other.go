@@ -1,0 +1,6 @@
+//go:build !linux
+
+package stage
+
+// resetAfterEnd: see endedBefore.
+const resetAfterEnd = false

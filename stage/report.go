@@ -1,0 +1,47 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+)
+
+// Report is a stage that writes one line for each connection as soon as it has
+// ended: the number of payload bytes in decimal, or [ErrorMark] if it failed.
+// The line is out before the connection is closed.
+//
+// It counts the payload (see [Count]) and sees no bytes, so zero-copy survives
+// it.
+type Report struct {
+	// W takes each line in one Write. Lines of connections that are served at
+	// the same time are written one after the other. If a Write fails, the
+	// connection ends with [ErrReport] beside what else may have been wrong.
+	W io.Writer
+}
+
+// Wrap reports how next ended.
+func (s Report) Wrap(next Handler) Handler {
+	if s.W == nil {
+		panic("stage: Report without W")
+	}
+	var mu sync.Mutex
+	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
+		n := c.count()
+		err = errUnwinding
+		defer func() {
+			line := ErrorMark
+			if err == nil {
+				line = strconv.FormatInt(n.Count(), 10)
+			}
+			mu.Lock()
+			_, werr := io.WriteString(s.W, line+"\n")
+			mu.Unlock()
+			if werr != nil {
+				err = errors.Join(err, because(ErrReport, werr))
+			}
+		}()
+		return next.Serve(ctx, c)
+	})
+}

@@ -1,0 +1,182 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// Pending is a payload that is not yet to be seen under its name. It is written
+// by one goroutine.
+type Pending = interface {
+	io.Writer
+
+	// Commit makes what was written visible under the name, whole and at once,
+	// in place of what may have been there, and safe to the degree that the
+	// store promises. If it fails, nothing of the payload is to be seen.
+	Commit() error
+
+	// Abort throws away what was written. After a Commit that succeeded it does
+	// nothing.
+	Abort() error
+}
+
+// Store is where [Save] puts payloads: a directory, an object store, a map. It
+// is safe for concurrent use.
+//
+// Pending is an alias for an interface without a name, so that a store need not
+// import this package.
+type Store interface {
+	// Create begins a payload that is to be visible as name once it is
+	// committed. ctx governs the payload until it is committed or aborted, if
+	// the store has use for it.
+	Create(ctx context.Context, name string) (Pending, error)
+
+	// Remove removes what is visible as name. It is no error if there is
+	// nothing.
+	Remove(name string) error
+}
+
+// Save is a stage that sets a connection's sink: the payload goes to the store
+// under the connection's name. It is committed if the handler inside returns
+// nil, and otherwise, a panic included, thrown away. Only when that is done
+// does Save return, so that a close of the connection can be its confirmation.
+//
+// Nothing is created in the store before the first byte of payload, or its end:
+// a connection that waits holds nothing there. If the pending payload is a
+// [Filer], zero-copy survives.
+type Save struct {
+	// Store is where payloads go.
+	Store Store
+
+	// Name gives the name of a connection's payload in the store.
+	Name func(c *Conn) string
+
+	// Mark, if not empty, is put in a payload's place if it failed. Where not
+	// even that can be stored, what an earlier payload left under the name is
+	// removed, so that nobody takes it for this one's outcome.
+	Mark string
+}
+
+// NumberedFile is a name for [Save]: the connection's number, with the suffix
+// ".file".
+func NumberedFile(c *Conn) string { return strconv.FormatUint(c.Number, 10) + ".file" }
+
+// IsNumberedFile reports whether name is one that [NumberedFile] gives.
+func IsNumberedFile(name string) bool {
+	const suffix = ".file"
+	if len(name) <= len(suffix) || name[len(name)-len(suffix):] != suffix {
+		return false
+	}
+	digits := name[:len(name)-len(suffix)]
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return err == nil && strconv.FormatUint(n, 10) == digits
+}
+
+// Wrap makes the store the sink of next.
+func (s Save) Wrap(next Handler) Handler {
+	if s.Store == nil || s.Name == nil {
+		panic("stage: Save without Store or Name")
+	}
+	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
+		p := &payload{ctx: context.WithoutCancel(ctx), store: s.Store, name: s.Name(c)}
+		c.Out = NewWriter(p, (*payloadGate)(p))
+		err = errUnwinding
+		defer func() {
+			if err = p.settle(err); err != nil && s.Mark != "" {
+				if merr := p.mark(s.Mark); merr != nil {
+					err = fmt.Errorf("%w (and neither could %q in its place: %w)", err, s.Mark, merr)
+				}
+			}
+		}()
+		return next.Serve(ctx, c)
+	})
+}
+
+// payload is one connection's payload on its way to the store.
+type payload struct {
+	ctx     context.Context // an end of the connection's is no reason to break off a commit
+	store   Store
+	name    string
+	pending Pending // nil until the first byte
+	err     error   // the first that storing it met
+}
+
+func (p *payload) open() (io.Writer, error) {
+	if p.pending == nil {
+		pending, err := p.store.Create(p.ctx, p.name)
+		if err != nil {
+			return nil, err
+		}
+		p.pending = pending
+	}
+	return p.pending, nil
+}
+
+func (p *payload) Write(b []byte) (int, error) {
+	w, err := p.open()
+	if err != nil {
+		return 0, err
+	}
+	return w.Write(b)
+}
+
+// settle commits the payload if it arrived well, and throws it away otherwise.
+// It returns why the connection failed, if it did.
+func (p *payload) settle(err error) error {
+	if err == nil {
+		err = p.err // also if the handler inside has overlooked it
+	}
+	if err == nil {
+		err = p.commit()
+	}
+	if err != nil && p.pending != nil {
+		if aerr := p.pending.Abort(); aerr != nil && !errors.Is(err, ErrStorage) {
+			err = fmt.Errorf("%w (and what had arrived could not be removed: %w: %w)", err, ErrStorage, aerr)
+		}
+	}
+	return err
+}
+
+func (p *payload) commit() error {
+	_, err := p.open()
+	if err == nil {
+		err = p.pending.Commit()
+	}
+	return p.failed(err)
+}
+
+// mark puts mark in the payload's place.
+func (p *payload) mark(mark string) error {
+	m := &payload{ctx: p.ctx, store: p.store, name: p.name}
+	_, err := io.WriteString(NewWriter(m, (*payloadGate)(m)), mark)
+	if err = m.settle(err); err != nil {
+		if rerr := p.store.Remove(p.name); rerr != nil {
+			err = fmt.Errorf("%w (and the earlier one could not be removed: %w)", err, rerr)
+		}
+	}
+	return err
+}
+
+// failed says of an error that it came from the store, and keeps the first.
+func (p *payload) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%s %w: %w", p.name, ErrStorage, err)
+	if p.err == nil {
+		p.err = err
+	}
+	return err
+}
+
+// payloadGate stands before the store and says what its errors mean.
+type payloadGate payload
+
+func (*payloadGate) Allow(max int) (int, error) { return max, nil }
+
+func (g *payloadGate) Passed(_ int, err error) error { return (*payload)(g).failed(err) }
+
+var _ lazy = (*payload)(nil)

@@ -1,0 +1,247 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Handler serves a connection. The connection is the Handler's own, and it
+// closes it. It returns soon after ctx is cancelled; ctx carries no values.
+// Many goroutines may call ServeConn at a time. number is the connection's, as
+// [Numbers] gave it.
+type Handler interface {
+	ServeConn(ctx context.Context, conn net.Conn, number uint64)
+}
+
+// HandlerFunc is a function as a [Handler].
+type HandlerFunc func(ctx context.Context, conn net.Conn, number uint64)
+
+// ServeConn calls f.
+func (f HandlerFunc) ServeConn(ctx context.Context, conn net.Conn, number uint64) {
+	f(ctx, conn, number)
+}
+
+// ErrUnfinished is what [Server.Serve] returns if handlers were still at work
+// when the grace of a shutdown ran out.
+var ErrUnfinished = errors.New("stopped before all connections had ended")
+
+// Server accepts connections and has them served. Its fields must not change
+// while it serves. The zero value but for Handler serves every connection at
+// once on a goroutine of its own.
+type Server struct {
+	// Handler serves each connection.
+	Handler Handler
+
+	// Scheduler bounds how many are served at a time. Nil means no bound.
+	Scheduler Scheduler
+
+	// Numbers numbers the connections. Nil means a new [Counter].
+	Numbers Numbers
+
+	// Grace is how long a shutdown waits for handlers to return after it has
+	// cancelled their context. 0 or less means for ever.
+	Grace time.Duration
+
+	// OnError, if not nil, is told of what goes wrong between connections, and
+	// of a Handler's panic (a [*PanicError]). It is called by several
+	// goroutines. When connections cannot be accepted for a while, as with no
+	// descriptor left, it is called once, at the beginning.
+	OnError func(error)
+}
+
+// PanicError is a Handler's panic.
+type PanicError struct {
+	Number uint64 // of the connection
+	Value  any    // what panic was called with
+	Stack  []byte // the goroutine's stack then
+}
+
+// Error returns one line, without the stack.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("connection %d: panic: %v", e.Number, e.Value)
+}
+
+// Serve accepts connections from ln and has each served, until ctx is cancelled
+// or ln fails for good. It closes ln.
+//
+// When ctx is cancelled, it stops accepting, cancels the context of every
+// handler, waits for them to return, and returns nil. If that takes longer than
+// Grace it resets the connections that are left, so that no peer can take the
+// end of the process for an orderly close, and returns [ErrUnfinished] without
+// waiting any longer.
+//
+// No failure to accept one connection ends it. While the process or the system
+// is out of descriptors or memory it waits, without spinning, until a
+// connection has ended or some time has passed. If ln fails for good, Serve
+// does as on cancellation and returns ln's error.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := &loop{
+		Server:  s,
+		ln:      ln,
+		sched:   s.Scheduler,
+		numbers: s.Numbers,
+		conns:   make(map[net.Conn]struct{}),
+		ended:   make(chan struct{}, 1),
+	}
+	if l.sched == nil {
+		l.sched = NewPool(0)
+	}
+	if l.numbers == nil {
+		l.numbers = new(Counter)
+	}
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	err := l.run(ctx)
+	ln.Close()
+	cancel()
+	return errors.Join(err, l.drain())
+}
+
+// loop is one Serve under way.
+type loop struct {
+	*Server
+	ln      net.Listener
+	sched   Scheduler
+	numbers Numbers
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // accepted and not yet done with
+	ended chan struct{}         // holds a token when one of them has ended
+}
+
+// run is the accept loop. It returns nil if ctx ended it.
+func (l *loop) run(ctx context.Context) error {
+	for {
+		if l.sched.Acquire(ctx) != nil {
+			return nil
+		}
+		conn, err := l.accept(ctx)
+		if err != nil || conn == nil {
+			l.sched.Release()
+			return err
+		}
+		number, err := l.numbers.Next(ctx)
+		if err != nil {
+			l.sched.Release()
+			reset(conn)
+			if ctx.Err() == nil {
+				l.report(fmt.Errorf("no number for the connection from %s: %w", conn.RemoteAddr(), err))
+			}
+			continue
+		}
+		l.track(conn)
+		l.sched.Go(func() {
+			defer l.untrack(conn)
+			l.serve(ctx, conn, number)
+		})
+	}
+}
+
+// accept returns the next connection, nil if ctx is done first, or an error if
+// there will be no more.
+func (l *loop) accept(ctx context.Context) (net.Conn, error) {
+	var backoff backoff
+	for {
+		conn, err := l.ln.Accept()
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		switch verdict(err) {
+		case retryNow:
+		case retryLater:
+			if backoff.first() {
+				l.report(fmt.Errorf("cannot accept connections for now: %w", err))
+			}
+			backoff.wait(ctx, l.ended)
+		default:
+			return nil, fmt.Errorf("cannot accept connections: %w", err)
+		}
+	}
+}
+
+func (l *loop) serve(ctx context.Context, conn net.Conn, number uint64) {
+	returned := false
+	defer func() {
+		if returned {
+			conn.Close() // the Handler has; this is for one that forgot
+			return
+		}
+		// A panic, or a runtime.Goexit.
+		reset(conn)
+		if v := recover(); v != nil {
+			l.report(&PanicError{Number: number, Value: v, Stack: debug.Stack()})
+		}
+	}()
+	l.Handler.ServeConn(ctx, conn, number)
+	returned = true
+}
+
+func (l *loop) report(err error) {
+	if l.OnError != nil {
+		l.OnError(err)
+	}
+}
+
+func (l *loop) track(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[conn] = struct{}{}
+}
+
+func (l *loop) untrack(conn net.Conn) {
+	l.mu.Lock()
+	delete(l.conns, conn)
+	l.mu.Unlock()
+	select {
+	case l.ended <- struct{}{}:
+	default:
+	}
+}
+
+// drain waits for the handlers to return, and resets what is left when the
+// grace runs out.
+func (l *loop) drain() error {
+	var graceOver <-chan time.Time
+	if l.Grace > 0 {
+		timer := time.NewTimer(l.Grace)
+		defer timer.Stop()
+		graceOver = timer.C
+	}
+	for l.open() > 0 {
+		select {
+		case <-l.ended:
+		case <-graceOver:
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for conn := range l.conns {
+				reset(conn)
+			}
+			return fmt.Errorf("%w: %d left", ErrUnfinished, len(l.conns))
+		}
+	}
+	return nil
+}
+
+func (l *loop) open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
+}
+
+// reset closes conn such that its peer cannot take it for an orderly end.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+		tcp.SetLinger(0)
+	}
+	conn.Close()
+}
