@@ -132,6 +132,8 @@ func (f *anyFile) commit() error {
 	return f.dir.afs.Rename(f.temp, f.final)
 }
 
+func (f *anyFile) reopen() (handle, error) { return f.dir.afs.Open(f.temp) }
+
 func (f *anyFile) abort() error {
 	var cerr error
 	if !f.closed {

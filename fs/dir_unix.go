@@ -180,4 +180,12 @@ func (f *diskFile) commit() error {
 	return f.pf.CloseAtomicallyReplace()
 }
 
+func (f *diskFile) reopen() (handle, error) {
+	fd, err := dup(f.pf.File)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.pf.Name()), nil
+}
+
 func (f *diskFile) abort() error { return ignoreNotExist(f.pf.Cleanup()) }

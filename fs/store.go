@@ -68,8 +68,9 @@ type directory interface {
 // temporary is a pending file of a directory.
 type temporary interface {
 	io.Writer
-	commit() error // syncs, closes, renames
-	abort() error  // closes, removes; also after a failed commit
+	commit() error           // syncs, closes, renames
+	abort() error            // closes, removes; also after a failed commit
+	reopen() (handle, error) // opens the file once more, to read
 }
 
 // filer is a temporary on a disk.

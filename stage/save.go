@@ -30,8 +30,9 @@ type Pending = interface {
 // import this package.
 type Store interface {
 	// Create begins a payload that is to be visible as name once it is
-	// committed. ctx governs the payload until it is committed or aborted, if
-	// the store has use for it.
+	// committed. ctx is for a store that works in the background: it is
+	// cancelled before Abort, with the reason the connection failed as its
+	// cause, and after Commit has returned; not when the server is stopped.
 	Create(ctx context.Context, name string) (Pending, error)
 
 	// Remove removes what is visible as name. It is no error if there is
@@ -81,7 +82,7 @@ func (s Save) Wrap(next Handler) Handler {
 		panic("stage: Save without Store or Name")
 	}
 	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
-		p := &payload{ctx: context.WithoutCancel(ctx), store: s.Store, name: s.Name(c)}
+		p := newPayload(ctx, s.Store, s.Name(c))
 		c.Out = NewWriter(p, (*payloadGate)(p))
 		err = errUnwinding
 		defer func() {
@@ -97,11 +98,19 @@ func (s Save) Wrap(next Handler) Handler {
 
 // payload is one connection's payload on its way to the store.
 type payload struct {
-	ctx     context.Context // an end of the connection's is no reason to break off a commit
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 	store   Store
 	name    string
 	pending Pending // nil until the first byte
 	err     error   // the first that storing it met
+}
+
+func newPayload(ctx context.Context, store Store, name string) *payload {
+	p := &payload{store: store, name: name}
+	// An end of the connection's context is no reason to break off a commit.
+	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	return p
 }
 
 func (p *payload) open() (io.Writer, error) {
@@ -132,6 +141,7 @@ func (p *payload) settle(err error) error {
 	if err == nil {
 		err = p.commit()
 	}
+	p.cancel(err)
 	if err != nil && p.pending != nil {
 		if aerr := p.pending.Abort(); aerr != nil && !errors.Is(err, ErrStorage) {
 			err = fmt.Errorf("%w (and what had arrived could not be removed: %w: %w)", err, ErrStorage, aerr)
@@ -150,7 +160,7 @@ func (p *payload) commit() error {
 
 // mark puts mark in the payload's place.
 func (p *payload) mark(mark string) error {
-	m := &payload{ctx: p.ctx, store: p.store, name: p.name}
+	m := newPayload(p.ctx, p.store, p.name)
 	_, err := io.WriteString(NewWriter(m, (*payloadGate)(m)), mark)
 	if err = m.settle(err); err != nil {
 		if rerr := p.store.Remove(p.name); rerr != nil {
