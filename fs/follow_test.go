@@ -1,0 +1,241 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/spf13/afero"
+)
+
+// followers are Followers over every kind of store.
+func followers(t *testing.T) map[string]*Follower {
+	disk, err := OpenDir(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { disk.Close() })
+	memory, err := New(NewMemory(), "/memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	osfs, err := New(afero.NewOsFs(), filepath.Join(t.TempDir(), "os"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]*Follower{"disk": Follow(disk), "memory": Follow(memory), "afero on disk": Follow(osfs)}
+}
+
+func follow(t *testing.T, f *Follower, name string) io.ReadCloser {
+	t.Helper()
+	r, err := f.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func write(t *testing.T, w io.Writer, s string) {
+	t.Helper()
+	if _, err := io.WriteString(w, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	for kind, f := range followers(t) {
+		t.Run(kind, func(t *testing.T) {
+			t.Run("many readers see the whole file, those that come late too", func(t *testing.T) {
+				p, err := f.Create(t.Context(), "many")
+				if err != nil {
+					t.Fatal(err)
+				}
+				payload := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
+				var wg sync.WaitGroup
+				for part := range 4 {
+					for range 3 {
+						r := follow(t, f, "many")
+						wg.Go(func() {
+							got, err := io.ReadAll(r)
+							if err != nil || !bytes.Equal(got, payload) {
+								t.Errorf("read %d bytes, %v; want %d", len(got), err, len(payload))
+							}
+						})
+					}
+					if _, err := p.Write(payload[part*len(payload)/4 : (part+1)*len(payload)/4]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := p.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				wg.Wait()
+			})
+			t.Run("bytes are there before the commit, the end is not", func(t *testing.T) {
+				p, err := f.Create(t.Context(), "early")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, p, "here")
+				r := follow(t, f, "early")
+				buf := make([]byte, 4)
+				if _, err := io.ReadFull(r, buf); err != nil || string(buf) != "here" {
+					t.Fatalf("read %q, %v", buf, err)
+				}
+				if n, err := r.Read(nil); n != 0 || err != nil {
+					t.Fatalf("reading nothing gave %d, %v", n, err)
+				}
+				end := make(chan error)
+				go func() {
+					_, err := r.Read(buf)
+					end <- err
+				}()
+				select {
+				case err := <-end:
+					t.Fatalf("the reader ended before the commit: %v", err)
+				default:
+				}
+				if err := p.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-end; err != io.EOF {
+					t.Fatalf("after the commit: %v", err)
+				}
+			})
+			t.Run("a failure reaches the readers as its cause", func(t *testing.T) {
+				cause := errors.New("the peer went away")
+				ctx, cancel := context.WithCancelCause(t.Context())
+				p, err := f.Create(ctx, "failed")
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := follow(t, f, "failed")
+				end := make(chan error)
+				go func() {
+					_, err := io.ReadAll(r)
+					end <- err
+				}()
+				write(t, p, "part")
+				cancel(cause)
+				if err := p.Abort(); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-end; !errors.Is(err, cause) {
+					t.Fatalf("the reader got %v", err)
+				}
+			})
+			t.Run("an abort without a cause is ErrAborted", func(t *testing.T) {
+				p, err := f.Create(t.Context(), "dropped")
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := follow(t, f, "dropped")
+				if err := p.Abort(); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Abort(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrAborted) {
+					t.Fatalf("the reader got %v", err)
+				}
+			})
+			t.Run("a file that is replaced meanwhile is read to its own end", func(t *testing.T) {
+				p, err := f.Create(t.Context(), "twice")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, p, "old")
+				r := follow(t, f, "twice")
+				if err := p.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				q, err := f.Create(t.Context(), "twice")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, q, "newer")
+				if err := q.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(r); string(got) != "old" || err != nil {
+					t.Fatalf("read %q, %v", got, err)
+				}
+			})
+			t.Run("closing a reader ends its wait and nobody else's", func(t *testing.T) {
+				p, err := f.Create(t.Context(), "closed")
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, other := follow(t, f, "closed"), follow(t, f, "closed")
+				end := make(chan error)
+				go func() {
+					_, err := r.Read(make([]byte, 1))
+					end <- err
+				}()
+				r.Close()
+				if err := <-end; err == nil || err == io.EOF {
+					t.Fatalf("the closed reader got %v", err)
+				}
+				write(t, p, "x")
+				if err := p.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(other); string(got) != "x" || err != nil {
+					t.Fatalf("the other reader got %q, %v", got, err)
+				}
+			})
+			t.Run("there is nothing to follow before and after", func(t *testing.T) {
+				if _, err := f.Open("none"); !errors.Is(err, os.ErrNotExist) {
+					t.Fatalf("before: %v", err)
+				}
+				p, err := f.Create(t.Context(), "none")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.Open("none"); !errors.Is(err, os.ErrNotExist) {
+					t.Fatalf("after: %v", err)
+				}
+			})
+			if left := len(f.live); left != 0 {
+				t.Errorf("%d files still count as arriving", left)
+			}
+		})
+	}
+}
+
+// A reader must not take a file for complete that could not be committed.
+func TestFollowersOfAFailedCommitGetItsError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dir")
+	store, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := os.Mkdir(filepath.Join(path, "taken"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	f := Follow(store)
+	p, err := f.Create(t.Context(), "taken")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, p, "x")
+	r := follow(t, f, "taken")
+	commitErr := p.Commit()
+	if commitErr == nil {
+		t.Fatal("committed over a directory")
+	}
+	if _, err := io.ReadAll(r); !errors.Is(err, commitErr) {
+		t.Fatalf("the reader got %v, want %v", err, commitErr)
+	}
+}
