@@ -41,15 +41,15 @@ func (d *anyDir) join(name string) string { return filepath.Join(d.path, name) }
 
 func (d *anyDir) create(name string) (temporary, error) {
 	for {
-		temp := d.join(tempName(name))
-		f, err := d.afs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		temp := tempName(name)
+		f, err := d.afs.OpenFile(d.join(temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		if errors.Is(err, os.ErrExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		t := &anyFile{File: f, dir: d, temp: temp, final: d.join(name)}
+		t := &anyFile{File: f, dir: d, tempName: temp, name: name}
 		if osf, ok := f.(*os.File); ok {
 			return &anyOSFile{t, osf}, nil
 		}
@@ -108,9 +108,9 @@ func (d *anyDir) close() error { return nil }
 // strings: what a handle of MemMapFs says of its name changes with a rename.
 type anyFile struct {
 	afero.File
-	dir         *anyDir
-	temp, final string
-	closed      bool
+	dir            *anyDir
+	tempName, name string
+	closed         bool
 }
 
 // anyOSFile is one on afero's OsFs.
@@ -121,18 +121,22 @@ type anyOSFile struct {
 
 func (f *anyOSFile) File() *os.File { return f.osf }
 
+func (f *anyFile) temp() string { return f.tempName }
+
+func (f *anyFile) reset() error { return emptyFile(f.File) }
+
 func (f *anyFile) commit() error {
 	if err := f.File.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.temp, err)
+		return fmt.Errorf("sync %s: %w", f.tempName, err)
 	}
 	f.closed = true
 	if err := f.File.Close(); err != nil {
-		return fmt.Errorf("close %s: %w", f.temp, err)
+		return fmt.Errorf("close %s: %w", f.tempName, err)
 	}
-	return f.dir.afs.Rename(f.temp, f.final)
+	return f.dir.afs.Rename(f.dir.join(f.tempName), f.dir.join(f.name))
 }
 
-func (f *anyFile) reopen() (handle, error) { return f.dir.afs.Open(f.temp) }
+func (f *anyFile) reopen() (handle, error) { return f.dir.afs.Open(f.dir.join(f.tempName)) }
 
 func (f *anyFile) abort() error {
 	var cerr error
@@ -140,5 +144,5 @@ func (f *anyFile) abort() error {
 		f.closed = true
 		cerr = f.File.Close()
 	}
-	return errors.Join(cerr, f.dir.afs.Remove(f.temp))
+	return errors.Join(cerr, f.dir.afs.Remove(f.dir.join(f.tempName)))
 }

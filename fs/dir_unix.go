@@ -165,9 +165,13 @@ func syncDir(f *os.File) error {
 // diskFile is a pending file on a disk.
 type diskFile struct{ pf *renameio.PendingFile }
 
+func (f *diskFile) temp() string { return filepath.Base(f.pf.Name()) }
+
 func (f *diskFile) Write(p []byte) (int, error) { return f.pf.Write(p) }
 
 func (f *diskFile) File() *os.File { return f.pf.File }
+
+func (f *diskFile) reset() error { return emptyFile(f.pf) }
 
 // commit leaves the order to renameio: sync, close, rename. The lock is to last
 // until the file has its name, so it is kept by a second descriptor. Without

@@ -35,25 +35,17 @@ var ErrAborted = errors.New("given up before it was complete")
 // until it is committed or aborted. The cause of an abort is that of ctx
 // (context.Cause), if it has been cancelled.
 func (f *Follower) Create(ctx context.Context, name string) (Pending, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	t, err := f.store.dir.create(name)
+	p, err := f.store.create(name)
 	if err != nil {
 		return nil, err
 	}
-	h, err := t.reopen()
+	h, err := p.reopen()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s to be followed: %w", name, err), t.abort())
+		return nil, errors.Join(fmt.Errorf("open %s to be followed: %w", name, err), p.Abort())
 	}
-	u := &followed{
-		follower: f,
-		ctx:      ctx,
-		pending:  &pending{store: f.store, name: name, temporary: t},
-		handle:   &sharedHandle{handle: h},
-	}
+	u := &followed{follower: f, ctx: ctx, pending: p, handle: &sharedHandle{handle: h}}
 	if u.Stream, err = stream.NewStream(name, (*streamFiles)(u)); err != nil {
-		return nil, errors.Join(err, t.abort())
+		return nil, errors.Join(err, p.Abort())
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

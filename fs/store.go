@@ -19,8 +19,11 @@ var ErrName = errors.New("not the plain name of a file")
 // Pending is a file that is not yet to be seen under its name. It is written by
 // one goroutine; Commit or Abort ends it.
 //
-// On a disk a Pending also has a method File() *os.File, the file itself, so
-// that the kernel can move bytes into it without going through Write.
+// Two more methods may be there, which package stage makes use of. Reset() error
+// throws away what was written, so that something else can be written instead;
+// only a followed file ([Follow]) has none. File() *os.File, on a disk, is the
+// file itself, so that the kernel can move bytes into it without going through
+// Write.
 type Pending = interface {
 	io.Writer
 
@@ -40,19 +43,42 @@ type Pending = interface {
 // concurrent use; two Stores, also of different processes, may share a
 // directory.
 type Store struct {
-	dir   directory
-	group groupSync
-	slots chan struct{} // one is held by whoever commits
+	dir     directory
+	group   groupSync
+	changes slots // held by who creates, empties or removes a pending file
+	commits slots // held by who commits one
+
+	life   sync.RWMutex // held to change the directory, and by Close to end that
+	closed bool
+
+	mu    sync.Mutex
+	temps map[string]struct{} // the names of the pending files
 }
 
-// maxCommits bounds the commits under way at a time. A commit waits for the
-// disk in a system call, and so holds a thread: without a bound a slow disk and
-// many connections would be the end of the process, at 10,000 of them
-// (runtime/debug.SetMaxThreads).
-const maxCommits = 128
+// slots bounds how many do something at a time that waits for the disk. Whoever
+// waits in a system call holds a thread, and without a bound a slow disk and many
+// connections would be the end of the process, at 10,000 threads
+// (runtime/debug.SetMaxThreads). Nor is anything gained by more: changes to one
+// directory wait for each other in the kernel, and with many threads at it they
+// take longer than with one.
+type slots chan struct{}
+
+const (
+	maxChanges = 4
+	maxCommits = 32
+)
+
+func (s slots) acquire() { s <- struct{}{} }
+func (s slots) release() { <-s }
 
 func newStore(d directory) *Store {
-	return &Store{dir: d, group: groupSync{sync: d.sync}, slots: make(chan struct{}, maxCommits)}
+	return &Store{
+		dir:     d,
+		group:   groupSync{sync: d.sync},
+		changes: make(slots, maxChanges),
+		commits: make(slots, maxCommits),
+		temps:   make(map[string]struct{}),
+	}
 }
 
 // directory is what a Store needs of a directory. Names are plain file names.
@@ -68,6 +94,8 @@ type directory interface {
 // temporary is a pending file of a directory.
 type temporary interface {
 	io.Writer
+	temp() string            // its own name, as long as it is pending
+	reset() error            // makes it empty again
 	commit() error           // syncs, closes, renames
 	abort() error            // closes, removes; also after a failed commit
 	reopen() (handle, error) // opens the file once more, to read
@@ -77,21 +105,51 @@ type temporary interface {
 type filer interface{ File() *os.File }
 
 // Create begins a file that is to be visible as name once it is committed. The
-// caller commits or aborts it. ctx is not used: a file waits for nobody.
+// caller commits or aborts it. After Close the error is an os.ErrClosed. ctx is
+// not used: a file waits for nobody.
 func (s *Store) Create(_ context.Context, name string) (Pending, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	t, err := s.dir.create(name)
+	p, err := s.create(name)
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{store: s, name: name, temporary: t}
-	if f, ok := t.(filer); ok {
+	if f, ok := p.temporary.(filer); ok {
 		return &pendingFile{p, f}, nil
 	}
 	return p, nil
 }
+
+func (s *Store) create(name string) (*pending, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	var p *pending
+	err := s.change(func() error {
+		t, err := s.dir.create(name)
+		if err != nil {
+			return err
+		}
+		p = &pending{store: s, name: name, temporary: t}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.temps[t.temp()] = struct{}{}
+		return nil
+	})
+	return p, err
+}
+
+// change calls do, which changes the directory, unless the Store is closed.
+func (s *Store) change(do func() error) error {
+	s.changes.acquire()
+	defer s.changes.release()
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if s.closed {
+		return errClosed
+	}
+	return do()
+}
+
+var errClosed = fmt.Errorf("the store is closed: %w", os.ErrClosed)
 
 // Remove removes the file that is visible as name. It is no error if there is
 // none. A directory of that name is left alone, and is an error.
@@ -121,8 +179,30 @@ func (s *Store) Sweep(own func(name string) bool) error {
 	return errors.Join(errs...)
 }
 
-// Close closes the directory. Files that are still pending are not touched.
-func (s *Store) Close() error { return s.dir.close() }
+// Close closes the directory, and removes the files that are still pending:
+// writing or committing one then fails.
+func (s *Store) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.closed = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for temp := range s.temps {
+		errs = append(errs, s.dir.remove(temp))
+	}
+	clear(s.temps)
+	return errors.Join(append(errs, s.dir.close())...)
+}
+
+// isClosed does not wait for a Close under way, nor that for its caller.
+func (s *Store) isClosed() bool {
+	if !s.life.TryRLock() {
+		return true // only Close takes the lock for itself
+	}
+	defer s.life.RUnlock()
+	return s.closed
+}
 
 func checkName(name string) error {
 	if name == "" || name[0] == '.' || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) {
@@ -148,10 +228,14 @@ func (p *pending) Commit() error {
 	if p.ended {
 		return fmt.Errorf("commit %s: %w", p.name, os.ErrClosed)
 	}
-	p.ended = true
-	p.store.slots <- struct{}{}
-	defer func() { <-p.store.slots }()
-	if err := p.commit(); err != nil {
+	defer p.end()
+	p.store.commits.acquire()
+	defer p.store.commits.release()
+	err := error(errClosed)
+	if !p.store.isClosed() {
+		err = p.commit()
+	}
+	if err != nil {
 		return errors.Join(err, p.abort())
 	}
 	if err := p.store.group.Sync(); err != nil {
@@ -164,8 +248,23 @@ func (p *pending) Abort() error {
 	if p.ended {
 		return nil
 	}
+	defer p.end()
+	err := p.store.change(p.abort)
+	if errors.Is(err, os.ErrClosed) {
+		p.abort() // closes the file; Close has removed it
+		return nil
+	}
+	return err
+}
+
+// Reset throws away what was written, so that something else can be.
+func (p *pending) Reset() error { return p.store.change(p.reset) }
+
+func (p *pending) end() {
 	p.ended = true
-	return p.abort()
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	delete(p.store.temps, p.temp())
 }
 
 // groupSync shares one sync among all who ask for it at about the same time:

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 )
 
@@ -20,7 +21,7 @@ func tempName(name string) string { return fmt.Sprintf(".%s%019d", name, rand.In
 // isTemp reports whether temp is the name of a pending file of a name for which
 // own reports true.
 func isTemp(temp string, own func(name string) bool) bool {
-	if temp == "" || temp[0] != '.' {
+	if len(temp) < 2 || temp[0] != '.' || temp[1] == '.' {
 		return false
 	}
 	digits := 0
@@ -35,3 +36,15 @@ func isTemp(temp string, own func(name string) bool) bool {
 
 // hasRandom reports whether temp, a pending file of name, has digits enough.
 func hasRandom(temp, name string) bool { return len(temp)-len(".")-len(name) >= minDigits }
+
+// emptyFile makes a file as it was when it was created.
+func emptyFile(f interface {
+	io.Seeker
+	Truncate(size int64) error
+}) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return err
+}

@@ -115,30 +115,29 @@ func (g *netGate) Passed(n int, err error) error {
 //
 // The close tells the peer the truth. It is orderly (FIN) if h returned nil,
 // and also after [ErrIdle]: a peer that has not ended its own stream cannot
-// take it for success. In every other case, a panic included, the peer could,
-// so the connection is reset (RST). Serve does not recover from a panic; see
-// [Recover].
+// take it for success. In every other case the peer could, so the connection is
+// reset (RST): also if h panics, from which Serve does not recover (see
+// [Recover]), and if the process dies, however it does.
 func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) (err error) {
+	setLinger(nc, 0)
 	c := NewConn(nc, number)
 	stop := context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
 	err = errUnwinding
 	defer func() {
 		stop()
 		if err == nil || errors.Is(err, ErrIdle) && !errors.Is(err, ErrStorage) {
-			nc.Close()
-		} else {
-			Reset(nc)
+			setLinger(nc, -1)
 		}
+		nc.Close()
 	}()
 	return h.Serve(ctx, c)
 }
 
-// Reset closes nc such that its peer sees a reset (RST) rather than an end of
-// stream, where nc's kind of connection knows the difference (TCP). What is
-// still to be sent is thrown away.
-func Reset(nc net.Conn) error {
+// setLinger sets what a close of nc, also that by the system when the process
+// ends, says to its peer: a reset with 0, an orderly end with -1 (socket(7),
+// SO_LINGER). Connections that are not TCP know no reset.
+func setLinger(nc net.Conn, sec int) {
 	if l, ok := nc.(interface{ SetLinger(sec int) error }); ok {
-		l.SetLinger(0)
+		l.SetLinger(sec)
 	}
-	return nc.Close()
 }

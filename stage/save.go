@@ -23,6 +23,14 @@ type Pending = interface {
 	Abort() error
 }
 
+// Resetter is a [Pending] that can be begun anew: Reset throws away what was
+// written. [Save] then puts its Mark there, rather than in a pending payload of
+// its own, which halves what the store has to do when many connections fail at
+// the same time, as when a server is stopped.
+type Resetter interface {
+	Reset() error
+}
+
 // Store is where [Save] puts payloads: a directory, an object store, a map. It
 // is safe for concurrent use.
 //
@@ -85,13 +93,7 @@ func (s Save) Wrap(next Handler) Handler {
 		p := newPayload(ctx, s.Store, s.Name(c))
 		c.Out = NewWriter(p, (*payloadGate)(p))
 		err = errUnwinding
-		defer func() {
-			if err = p.settle(err); err != nil && s.Mark != "" {
-				if merr := p.mark(s.Mark); merr != nil {
-					err = fmt.Errorf("%w (and neither could %q in its place: %w)", err, s.Mark, merr)
-				}
-			}
-		}()
+		defer func() { err = p.settle(err, s.Mark) }()
 		return next.Serve(ctx, c)
 	})
 }
@@ -132,9 +134,10 @@ func (p *payload) Write(b []byte) (int, error) {
 	return w.Write(b)
 }
 
-// settle commits the payload if it arrived well, and throws it away otherwise.
-// It returns why the connection failed, if it did.
-func (p *payload) settle(err error) error {
+// settle commits the payload if it arrived well; otherwise it throws it away
+// and puts mark, if there is one, in its place. It returns why the connection
+// failed, if it did.
+func (p *payload) settle(err error, mark string) error {
 	if err == nil {
 		err = p.err // also if the handler inside has overlooked it
 	}
@@ -142,12 +145,47 @@ func (p *payload) settle(err error) error {
 		err = p.commit()
 	}
 	p.cancel(err)
-	if err != nil && p.pending != nil {
+	if err == nil {
+		return nil
+	}
+	if mark != "" && p.reset() && p.put(mark) == nil {
+		return err
+	}
+	if p.pending != nil {
 		if aerr := p.pending.Abort(); aerr != nil && !errors.Is(err, ErrStorage) {
 			err = fmt.Errorf("%w (and what had arrived could not be removed: %w: %w)", err, ErrStorage, aerr)
 		}
 	}
-	return err
+	if mark == "" {
+		return err
+	}
+	m := newPayload(p.ctx, p.store, p.name)
+	merr := m.put(mark)
+	m.cancel(merr)
+	if merr == nil {
+		return err
+	}
+	if m.pending != nil {
+		m.pending.Abort()
+	}
+	if rerr := p.store.Remove(p.name); rerr != nil {
+		merr = fmt.Errorf("%w (and the earlier one could not be removed: %w)", merr, rerr)
+	}
+	return fmt.Errorf("%w (and neither could %q in its place: %w)", err, mark, merr)
+}
+
+// reset begins the pending payload anew, and reports whether it could.
+func (p *payload) reset() bool {
+	r, ok := p.pending.(Resetter)
+	return ok && p.err == nil && r.Reset() == nil
+}
+
+// put stores s as the payload.
+func (p *payload) put(s string) error {
+	if _, err := io.WriteString(NewWriter(p, (*payloadGate)(p)), s); err != nil {
+		return err
+	}
+	return p.commit()
 }
 
 func (p *payload) commit() error {
@@ -156,18 +194,6 @@ func (p *payload) commit() error {
 		err = p.pending.Commit()
 	}
 	return p.failed(err)
-}
-
-// mark puts mark in the payload's place.
-func (p *payload) mark(mark string) error {
-	m := newPayload(p.ctx, p.store, p.name)
-	_, err := io.WriteString(NewWriter(m, (*payloadGate)(m)), mark)
-	if err = m.settle(err); err != nil {
-		if rerr := p.store.Remove(p.name); rerr != nil {
-			err = fmt.Errorf("%w (and the earlier one could not be removed: %w)", err, rerr)
-		}
-	}
-	return err
 }
 
 // failed says of an error that it came from the store, and keeps the first.

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -21,6 +22,10 @@ const (
 	exitFailed = 1 // what was asked for could not be done
 	exitUsage  = 2 // the arguments make no sense
 )
+
+// lastMoment is when, after a signal, the program ends whatever it is doing. The
+// system resets what connections are left then, as stage.Serve has arranged.
+const lastMoment = 950 * time.Millisecond
 
 // Version is set by the linker; otherwise the module's is shown.
 var Version string
@@ -41,6 +46,8 @@ type Command interface {
 func Main(cmd Command, name, description string) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	defer stop()
+	// A disk or a pipe that hangs must not keep the program from ending.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { os.Exit(0) }) })()
 	// A write to a pipe that nobody reads is to be an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/accio-go/accio/stage"
@@ -15,7 +16,7 @@ const Silence = 10 * time.Second
 
 // grace is how long a stop waits for connections to end. A program is to be
 // gone within a second of a signal, and there is more to be done than wait.
-const grace = 700 * time.Millisecond
+const grace = 400 * time.Millisecond
 
 // Serve serves the connections of ln, which it closes, through h until ctx is
 // cancelled, and returns nil then. A failure of one connection that somebody
@@ -24,6 +25,8 @@ const grace = 700 * time.Millisecond
 func Serve(ctx context.Context, ln net.Listener, scheduler transport.Scheduler, h stage.Handler) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	var over atomic.Bool // what fails from now on does so because the program ends
+	defer over.Store(true)
 	srv := transport.Server{
 		Scheduler: scheduler,
 		Grace:     grace,
@@ -31,6 +34,7 @@ func Serve(ctx context.Context, ln net.Listener, scheduler transport.Scheduler, 
 		Handler: transport.HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
 			err := stage.Serve(ctx, conn, number, h)
 			switch {
+			case over.Load():
 			case errors.Is(err, stage.ErrReport):
 				stop(err)
 			case errors.Is(err, stage.ErrStorage), errors.Is(err, stage.ErrPanic):
