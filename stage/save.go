@@ -73,7 +73,8 @@ type Save struct {
 // ".file".
 func NumberedFile(c *Conn) string { return strconv.FormatUint(c.Number, 10) + ".file" }
 
-// IsNumberedFile reports whether name is one that [NumberedFile] gives.
+// IsNumberedFile reports whether name is one that [NumberedFile] gives to a
+// connection whose number is 1 or more.
 func IsNumberedFile(name string) bool {
 	const suffix = ".file"
 	if len(name) <= len(suffix) || name[len(name)-len(suffix):] != suffix {
@@ -81,7 +82,7 @@ func IsNumberedFile(name string) bool {
 	}
 	digits := name[:len(name)-len(suffix)]
 	n, err := strconv.ParseUint(digits, 10, 64)
-	return err == nil && strconv.FormatUint(n, 10) == digits
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == digits
 }
 
 // Wrap makes the store the sink of next.
