@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,12 +16,12 @@ import (
 // handler; a handler reads from In and writes to Out (payload, to the sink) and
 // Reply (to the peer).
 //
-// A Conn is for the one goroutine that serves it. SetReadDeadline and Counter's
+// A Conn is for the one goroutine that serves it. Its deadlines and Counter's
 // count may be used by any.
 type Conn struct {
 	// Net is the connection itself. Stages need it for its addresses; they do
-	// not read, write or close it, and move its read deadline by
-	// SetReadDeadline only.
+	// not read, write or close it, and set its read deadline by a [Deadline]
+	// of their own only.
 	Net net.Conn
 
 	// Number tells this connection from the others of its server: 1 for the
@@ -43,8 +44,9 @@ type Conn struct {
 	// that needs the number has put it there; nil until then.
 	Counter *Counter
 
-	mu      sync.Mutex
-	stopped error // why I/O was interrupted, or nil
+	mu        sync.Mutex
+	stopped   error       // why I/O was interrupted, or nil
+	deadlines []*Deadline // all that are set
 }
 
 // NewConn returns nc, ready to be passed to a chain. It does not take nc over:
@@ -57,20 +59,53 @@ func NewConn(nc net.Conn, number uint64) *Conn {
 	return c
 }
 
-// SetReadDeadline sets the time at which reads of In that wait end with an
-// os.ErrDeadlineExceeded; the zero time means never. Once the context of the
-// connection is cancelled it has no effect: the deadline stays in the past, so
-// no stage can miss the end by moving its own deadline at the wrong moment.
-//
-// Stages that set a deadline see each other's: on an os.ErrDeadlineExceeded a
-// stage that finds its own time not yet come sets its deadline again.
-func (c *Conn) SetReadDeadline(t time.Time) error {
+// Deadline is a time at which reads of a Conn's In that wait end with an
+// os.ErrDeadlineExceeded. Each stage that has to do with time has one of its
+// own, by [Conn.NewDeadline], and they do not disturb each other: the nearest
+// is the connection's. A stage that sees an os.ErrDeadlineExceeded before its
+// own time passes it on. It is safe for concurrent use.
+type Deadline struct {
+	c  *Conn
+	at time.Time // zero if it is not among c.deadlines
+}
+
+// NewDeadline returns a deadline of c that is not set.
+func (c *Conn) NewDeadline() *Deadline { return &Deadline{c: c} }
+
+// SetReadDeadline sets the deadline; the zero time means none. Once the context
+// of the connection is cancelled it has no effect, since all I/O has ended then:
+// no stage can miss the end by moving its deadline at the wrong moment.
+func (d *Deadline) SetReadDeadline(t time.Time) error {
+	c := d.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if d.at.IsZero() != t.IsZero() {
+		if t.IsZero() {
+			c.deadlines = slices.DeleteFunc(c.deadlines, func(o *Deadline) bool { return o == d })
+		} else {
+			c.deadlines = append(c.deadlines, d)
+		}
+	}
+	d.at = t
+	return c.arm()
+}
+
+// arm sets the connection's deadline to the nearest.
+func (c *Conn) arm() error {
 	if c.stopped != nil {
 		return nil
 	}
-	return c.Net.SetReadDeadline(t)
+	var nearest time.Time
+	for _, d := range c.deadlines {
+		if nearest.IsZero() || d.at.Before(nearest) {
+			nearest = d.at
+		}
+	}
+	err := c.Net.SetReadDeadline(nearest)
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return nil // the next read says so, and In what it means
+	}
+	return err
 }
 
 // interrupt ends all I/O on c, now and later, as being due to cause.

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -51,6 +52,9 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	defer t.end()
 	for empty := 0; empty < maxEmptyReads; {
 		max, err := t.allow()
+		if err == errEnd {
+			return t.written, nil
+		}
 		if err != nil {
 			return t.written, err
 		}
@@ -77,6 +81,10 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	}
 	return t.written, io.ErrNoProgress
 }
+
+// errEnd is what a transfer says when a gate before src has ended it, by an
+// io.EOF, as a Reader's Read would return it.
+var errEnd = errors.New("end of the source")
 
 // maxEmptyReads is how many times in a row a reader may return neither bytes
 // nor an error, as in bufio.
@@ -123,7 +131,10 @@ func newTransfer(dst io.Writer, src io.Reader) *transfer {
 func (t *transfer) allow() (max int, err error) {
 	max = transferSize
 	for _, g := range t.in {
-		if max, err = allow(g, max); err != nil {
+		if max, err = allow(g, max); err == io.EOF {
+			return 0, errEnd
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -147,10 +158,13 @@ func (t *transfer) fill(max int) (int, error) {
 
 // flush writes the n bytes that fill has taken to dst.
 func (t *transfer) flush(n int) error {
-	if l, ok := t.dst.(lazy); ok {
+	for l, ok := t.dst.(lazy); ok; l, ok = t.dst.(lazy) {
 		w, err := l.open()
-		if err = t.passed(0, err); err != nil {
+		if err := t.passed(0, err); err != nil {
 			return err
+		}
+		if err != nil {
+			continue // a gate wants it tried again
 		}
 		t.dst = w
 		t.attachDst()

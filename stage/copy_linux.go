@@ -39,6 +39,9 @@ func (t *transfer) attachSrc() {
 	case *net.TCPConn:
 		sc, t.tcp = src, true
 	case *net.UnixConn:
+		if src.LocalAddr().Network() != "unix" {
+			return // packets have bounds, and an empty one is not the end
+		}
 		sc = src
 	default:
 		return
@@ -90,13 +93,14 @@ func (t *transfer) fillKernel(max int) (int, error, bool) {
 // tryFill makes one attempt to take bytes from the connection, and reports
 // false if it has none yet.
 func (t *transfer) tryFill(fd uintptr) bool {
+	blind := 0 // how often splice has not seen what there was
 	for {
 		var op string
 		switch {
 		case t.discard:
 			op = "recvfrom"
 			t.n, _, t.err = syscall.Recvfrom(int(fd), dropped[:t.max], syscall.MSG_TRUNC)
-		case t.file != nil && t.takePipe():
+		case t.file != nil && blind < 2 && t.takePipe():
 			op = "splice"
 			t.n, t.err = splice(int(fd), t.pipe.w, t.max)
 		default:
@@ -113,6 +117,11 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		t.n = 0
 		t.end()
 		switch {
+		case op == "splice" && t.tcp && (t.err == nil || t.err == syscall.EAGAIN) && hasMore(fd):
+			// splice does not get past urgent data (MSG_OOB), and takes it for
+			// the end of the stream if nothing else is left; read does get past
+			// it. But it may also be that something has just come.
+			blind++
 		case t.err == syscall.EINTR:
 		case t.err == syscall.EAGAIN:
 			return false
@@ -123,6 +132,12 @@ func (t *transfer) tryFill(fd uintptr) bool {
 			return true
 		}
 	}
+}
+
+// hasMore reports whether read would find something.
+func hasMore(fd uintptr) bool {
+	n, _, _ := syscall.Recvfrom(int(fd), dropped[:1], syscall.MSG_PEEK|syscall.MSG_TRUNC)
+	return n > 0
 }
 
 // dropped is where bytes would be put that are not: it is never written to, and
@@ -142,15 +157,13 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 	}
 	defer t.endKernel()
 	for t.pipe.held > 0 {
-		err := t.file.Write(t.drain)
-		if err == nil {
-			err = t.err
-		}
-		if err == syscall.EINVAL {
+		if err := t.file.Write(t.drain); err != nil || t.err == syscall.EINVAL {
 			// The file cannot be spliced to: it is open for appending, or its
-			// filesystem does not know how (splice(2)).
+			// filesystem does not know how (splice(2)), or it would block and
+			// cannot be waited for. Or it is closed, which Write says best.
 			return t.flushPipe(), true
 		}
+		err := t.err
 		if err != nil {
 			t.n, err = 0, os.NewSyscallError("splice", err)
 		}

@@ -9,8 +9,7 @@ import (
 // sink. The number is c.Counter.Count(), for stages within and without, and
 // while bytes still flow.
 //
-// It may stand anywhere inside the stage that sets the sink. It sees no bytes,
-// so zero-copy survives it.
+// It may stand anywhere in the chain. It sees no bytes, so zero-copy survives it.
 type Count struct{}
 
 // Wrap puts a counter before the sink of next.

@@ -18,7 +18,8 @@ import (
 type Gate interface {
 	// Allow is called before a transfer of at most max bytes (max >= 1) and
 	// answers how many may pass now, from 1 to max. It may block. An error
-	// ends the stream, and nothing is transferred.
+	// ends the stream, and nothing is transferred; before a reader io.EOF is
+	// the end of the stream like any other.
 	Allow(max int) (int, error)
 
 	// Passed is called after a transfer with the number of bytes that passed

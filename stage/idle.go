@@ -24,7 +24,7 @@ func (s Idle) Wrap(next Handler) Handler {
 		return next
 	}
 	return HandlerFunc(func(ctx context.Context, c *Conn) error {
-		gate := NewIdleGate(c, s.Limit)
+		gate := NewIdleGate(c.NewDeadline(), s.Limit)
 		c.In = NewReader(c.In, gate)
 		defer gate.Stop()
 		return next.Serve(ctx, c)
@@ -43,11 +43,12 @@ type IdleGate struct {
 	conn  ReadDeadliner
 	limit time.Duration
 	last  time.Time // when the last byte was read
-	late  bool      // the deadline has passed, and one more look is under way
+	due   time.Time // when the deadline passes
+	late  bool      // it has passed, and one more look is under way
 	err   error     // from setting the deadline
 }
 
-// ReadDeadliner is what has a read deadline: a net.Conn, a [Conn].
+// ReadDeadliner is what has a read deadline: a net.Conn, a [Deadline].
 type ReadDeadliner interface {
 	SetReadDeadline(t time.Time) error
 }
@@ -55,9 +56,15 @@ type ReadDeadliner interface {
 // NewIdleGate returns a gate for reads from conn, whose read deadline becomes
 // the gate's own. The limit, which must be more than 0, runs from now.
 func NewIdleGate(conn ReadDeadliner, limit time.Duration) *IdleGate {
-	g := &IdleGate{conn: conn, limit: limit, last: time.Now()}
-	g.err = conn.SetReadDeadline(g.last.Add(limit))
+	now := time.Now()
+	g := &IdleGate{conn: conn, limit: limit, last: now}
+	g.err = g.set(now.Add(limit))
 	return g
+}
+
+func (g *IdleGate) set(t time.Time) error {
+	g.due = t
+	return g.conn.SetReadDeadline(t)
 }
 
 // Stop removes the deadline from the connection.
@@ -81,6 +88,9 @@ func (g *IdleGate) Passed(n int, err error) error {
 		return err
 	}
 	now := time.Now()
+	if now.Before(g.due) {
+		return err // it was another's
+	}
 	rest := g.limit - now.Sub(g.last)
 	if rest <= 0 {
 		if g.late {
@@ -88,7 +98,7 @@ func (g *IdleGate) Passed(n int, err error) error {
 		}
 		g.late, rest = true, secondLook
 	}
-	return g.conn.SetReadDeadline(now.Add(rest))
+	return g.set(now.Add(rest))
 }
 
 var _ Gate = (*IdleGate)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 )
 
 // Recover is a stage that turns a panic of what is inside it into an error, a
@@ -31,7 +32,9 @@ type PanicError struct {
 }
 
 // Error returns one line, without the stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("%v: %v", ErrPanic, e.Value) }
+func (e *PanicError) Error() string {
+	return strings.Join(strings.Fields(fmt.Sprintf("%v: %v", ErrPanic, e.Value)), " ")
+}
 
 // Unwrap returns ErrPanic and the panic's value if that is an error.
 func (e *PanicError) Unwrap() []error {

@@ -36,8 +36,8 @@ func (s Report) Wrap(next Handler) Handler {
 				line = strconv.FormatInt(n.Count(), 10)
 			}
 			mu.Lock()
+			defer mu.Unlock()
 			_, werr := io.WriteString(s.W, line+"\n")
-			mu.Unlock()
 			if werr != nil {
 				err = errors.Join(err, because(ErrReport, werr))
 			}

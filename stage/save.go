@@ -93,6 +93,9 @@ func (s Save) Wrap(next Handler) Handler {
 	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
 		p := newPayload(ctx, s.Store, s.Name(c))
 		c.Out = NewWriter(p, (*payloadGate)(p))
+		if c.Counter != nil { // from a stage further out
+			c.Out = NewWriter(c.Out, c.Counter)
+		}
 		err = errUnwinding
 		defer func() { err = p.settle(err, s.Mark) }()
 		return next.Serve(ctx, c)
