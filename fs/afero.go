@@ -17,19 +17,28 @@ import (
 //
 // The Store's Close does not close the filesystem.
 func New(afs afero.Fs, dir string) (*Store, error) {
+	// MemMapFs would make a directory of a file that is in the way.
+	for path := filepath.Clean(dir); ; path = filepath.Dir(path) {
+		if fi, err := afs.Stat(path); err == nil && !fi.IsDir() {
+			return nil, &os.PathError{Op: "mkdir", Path: path, Err: errNotDir}
+		}
+		if path == filepath.Dir(path) {
+			break
+		}
+	}
 	if err := afs.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	switch fi, err := afs.Stat(dir); {
-	case err != nil:
+	if _, err := afs.Stat(dir); err != nil {
 		return nil, err
-	case !fi.IsDir():
-		return nil, &os.PathError{Op: "open", Path: dir, Err: errNotDir}
 	}
 	return newStore(&anyDir{afs, dir}), nil
 }
 
-var errNotDir = errors.New("not a directory")
+var (
+	errNotDir = errors.New("not a directory")
+	errIsDir  = errors.New("is a directory")
+)
 
 // anyDir is a directory on an afero filesystem.
 type anyDir struct {
@@ -58,17 +67,24 @@ func (d *anyDir) create(name string) (temporary, error) {
 }
 
 func (d *anyDir) remove(name string) error {
-	path := d.join(name)
-	switch fi, err := d.afs.Stat(path); {
-	case err == nil && fi.IsDir():
-		return &os.PathError{Op: "remove", Path: path, Err: errors.New("is a directory")}
+	switch fi, err := d.lstat(name); {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	}
-	if err := d.afs.Remove(path); !errors.Is(err, os.ErrNotExist) {
+	case err != nil:
 		return err
+	case fi.IsDir():
+		return &os.PathError{Op: "remove", Path: d.join(name), Err: errIsDir}
 	}
-	return nil
+	return ignoreNotExist(d.afs.Remove(d.join(name)))
+}
+
+// lstat does not follow a symbolic link, where the filesystem has such.
+func (d *anyDir) lstat(name string) (os.FileInfo, error) {
+	if l, ok := d.afs.(afero.Lstater); ok {
+		fi, _, err := l.LstatIfPossible(d.join(name))
+		return fi, err
+	}
+	return d.afs.Stat(d.join(name))
 }
 
 func (d *anyDir) names() ([]string, error) {
@@ -81,14 +97,11 @@ func (d *anyDir) names() ([]string, error) {
 }
 
 func (d *anyDir) sweep(temp string) error {
-	fi, err := d.afs.Stat(d.join(temp))
-	if err == nil && !fi.Mode().IsDir() {
+	fi, err := d.lstat(temp)
+	if err == nil && fi.Mode().IsRegular() {
 		err = d.afs.Remove(d.join(temp))
 	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
+	return ignoreNotExist(err)
 }
 
 func (d *anyDir) sync() error {
@@ -132,6 +145,10 @@ func (f *anyFile) commit() error {
 	f.closed = true
 	if err := f.File.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", f.tempName, err)
+	}
+	// A disk refuses to rename a file over a directory; MemMapFs does not.
+	if fi, err := f.dir.lstat(f.name); err == nil && fi.IsDir() {
+		return &os.PathError{Op: "rename", Path: f.dir.join(f.name), Err: errIsDir}
 	}
 	return f.dir.afs.Rename(f.dir.join(f.tempName), f.dir.join(f.name))
 }

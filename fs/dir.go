@@ -5,7 +5,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 )
+
+// probeName is the name of a file that is begun, and not committed, to see
+// whether a directory can be written.
+const probeName = "probe"
+
+// newProbedStore returns a Store in d, or closes d if nothing can be created in
+// it. A disk that is full is no reason: it may not stay so.
+func newProbedStore(d directory) (*Store, error) {
+	probe, err := d.create(probeName)
+	if err == nil {
+		err = probe.abort()
+	} else if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = nil
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return newStore(d), nil
+}
 
 // makeDir creates path and its parents where they are missing, and makes their
 // names durable.

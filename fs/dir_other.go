@@ -3,7 +3,6 @@
 package fs
 
 import (
-	"errors"
 	"path/filepath"
 
 	"github.com/spf13/afero"
@@ -23,18 +22,7 @@ func OpenDir(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := New(afero.NewOsFs(), abs)
-	if err != nil {
-		return nil, err
-	}
-	probe, err := s.dir.create("probe")
-	if err == nil {
-		err = probe.abort()
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return newProbedStore(&anyDir{afero.NewOsFs(), abs})
 }
 
 func syncPath(string) error { return nil }

@@ -27,9 +27,6 @@ func OpenDir(path string) (*Store, error) {
 	if err := makeDir(path); err != nil {
 		return nil, err
 	}
-	if err := syscall.Access(path, accessWrite|accessSearch); err != nil {
-		return nil, &os.PathError{Op: "write to", Path: path, Err: err}
-	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
@@ -39,14 +36,8 @@ func OpenDir(path string) (*Store, error) {
 		root.Close()
 		return nil, err
 	}
-	return newStore(&disk{root: root, self: self}), nil
+	return newProbedStore(&disk{root: root, self: self})
 }
-
-// access(2)
-const (
-	accessSearch = 0x1
-	accessWrite  = 0x2
-)
 
 // disk is a directory on a disk.
 //
@@ -88,10 +79,7 @@ func (d *disk) remove(name string) error {
 	case fi.IsDir():
 		return &os.PathError{Op: "remove", Path: name, Err: syscall.EISDIR}
 	}
-	if err := d.root.Remove(name); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return ignoreNotExist(d.root.Remove(name))
 }
 
 func (d *disk) names() ([]string, error) {
@@ -130,13 +118,6 @@ func (d *disk) sweep(temp string) error {
 func (d *disk) sync() error { return syncDir(d.self) }
 
 func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }
-
-func ignoreNotExist(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
 
 func syncPath(dir string) error {
 	f, err := os.Open(dir)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/djherbis/stream"
@@ -21,11 +22,11 @@ type Follower struct {
 	store *Store
 
 	mu   sync.Mutex
-	live map[string]*followed
+	live map[string][]*followed // in order of their beginning
 }
 
 // Follow returns a Follower over s. The caller closes s.
-func Follow(s *Store) *Follower { return &Follower{store: s, live: make(map[string]*followed)} }
+func Follow(s *Store) *Follower { return &Follower{store: s, live: make(map[string][]*followed)} }
 
 // ErrAborted is what readers get of a file that was given up for no stated
 // cause.
@@ -49,7 +50,7 @@ func (f *Follower) Create(ctx context.Context, name string) (Pending, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.live[name] = u
+	f.live[name] = append(f.live[name], u)
 	return u, nil
 }
 
@@ -66,10 +67,9 @@ func (f *Follower) Remove(name string) error { return f.store.Remove(name) }
 // is complete is opened from where the Store keeps it.
 func (f *Follower) Open(name string) (io.ReadCloser, error) {
 	f.mu.Lock()
-	u := f.live[name]
-	f.mu.Unlock()
-	if u != nil {
-		r, err := u.NextReader()
+	defer f.mu.Unlock()
+	if arriving := f.live[name]; len(arriving) > 0 {
+		r, err := arriving[len(arriving)-1].NextReader()
 		if err == nil {
 			return &followReader{r}, nil
 		}
@@ -89,6 +89,9 @@ type followed struct {
 // Commit lets readers have their end of file only after the commit: a Stream's
 // Close alone would give it to them whatever became of the file.
 func (u *followed) Commit() error {
+	if u.pending.ended {
+		return u.pending.Commit() // says so, and is no matter of the readers
+	}
 	if err := u.pending.Commit(); err != nil {
 		u.cancel(err)
 		return err
@@ -115,10 +118,12 @@ func (u *followed) cancel(cause error) {
 }
 
 func (u *followed) leave() {
-	u.follower.mu.Lock()
-	defer u.follower.mu.Unlock()
-	if u.follower.live[u.pending.name] == u {
-		delete(u.follower.live, u.pending.name)
+	f, name := u.follower, u.pending.name
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live[name] = slices.DeleteFunc(f.live[name], func(o *followed) bool { return o == u })
+	if len(f.live[name]) == 0 {
+		delete(f.live, name)
 	}
 }
 

@@ -239,3 +239,58 @@ func TestFollowersOfAFailedCommitGetItsError(t *testing.T) {
 		t.Fatalf("the reader got %v, want %v", err, commitErr)
 	}
 }
+
+// The file is committed; to do it again is the writer's mistake, not theirs.
+func TestASecondCommitIsNoMatterOfTheReaders(t *testing.T) {
+	for kind, f := range followers(t) {
+		t.Run(kind, func(t *testing.T) {
+			p, err := f.Create(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, p, "whole")
+			r := follow(t, f, "a")
+			if err := p.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Commit(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("the second commit: %v", err)
+			}
+			if err := p.Abort(); err != nil {
+				t.Errorf("an abort after that: %v", err)
+			}
+			if got, err := io.ReadAll(r); string(got) != "whole" || err != nil {
+				t.Errorf("the reader got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestAFileCanBeFollowedAgainWhenALaterOneOfItsNameHasEnded(t *testing.T) {
+	for kind, f := range followers(t) {
+		t.Run(kind, func(t *testing.T) {
+			first, err := f.Create(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.Abort()
+			write(t, first, "first")
+			second, err := f.Create(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := second.Abort(); err != nil {
+				t.Fatal(err)
+			}
+			r, err := f.Open("a")
+			if err != nil {
+				t.Fatalf("the first still arrives, but %v", err)
+			}
+			defer r.Close()
+			got := make([]byte, 5)
+			if _, err := io.ReadFull(r, got); err != nil || string(got) != "first" {
+				t.Errorf("the reader got %q, %v", got, err)
+			}
+		})
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrName is returned for a name that is no plain file name: one that is empty,
@@ -49,10 +50,13 @@ type Store struct {
 	commits slots // held by who commits one
 
 	life   sync.RWMutex // held to change the directory, and by Close to end that
-	closed bool
+	closed atomic.Bool  // true from before Close waits for that
 
-	mu    sync.Mutex
-	temps map[string]struct{} // the names of the pending files
+	mu         sync.Mutex
+	temps      map[string]struct{} // the names of the pending files
+	committing map[string]struct{} // the names that are being committed
+	committed  sync.Cond           // one of them is no longer
+	leaving    bool                // the directory is to be closed when there are none
 }
 
 // slots bounds how many do something at a time that waits for the disk. Whoever
@@ -72,13 +76,16 @@ func (s slots) acquire() { s <- struct{}{} }
 func (s slots) release() { <-s }
 
 func newStore(d directory) *Store {
-	return &Store{
-		dir:     d,
-		group:   groupSync{sync: d.sync},
-		changes: make(slots, maxChanges),
-		commits: make(slots, maxCommits),
-		temps:   make(map[string]struct{}),
+	s := &Store{
+		dir:        d,
+		group:      groupSync{sync: d.sync},
+		changes:    make(slots, maxChanges),
+		commits:    make(slots, maxCommits),
+		temps:      make(map[string]struct{}),
+		committing: make(map[string]struct{}),
 	}
+	s.committed.L = &s.mu
+	return s
 }
 
 // directory is what a Store needs of a directory. Names are plain file names.
@@ -143,7 +150,7 @@ func (s *Store) change(do func() error) error {
 	defer s.changes.release()
 	s.life.RLock()
 	defer s.life.RUnlock()
-	if s.closed {
+	if s.closed.Load() {
 		return errClosed
 	}
 	return do()
@@ -166,25 +173,36 @@ func (s *Store) Remove(name string) error {
 // knows no locks, which includes all of [New], it cannot know: nobody else
 // should use the directory then.
 func (s *Store) Sweep(own func(name string) bool) error {
+	s.life.Lock() // so that nobody creates one meanwhile
+	defer s.life.Unlock()
+	if s.closed.Load() {
+		return errClosed
+	}
 	names, err := s.dir.names()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range names {
-		if isTemp(name, own) {
+		s.mu.Lock()
+		_, pending := s.temps[name]
+		s.mu.Unlock()
+		ours := func(name string) bool { return name == probeName || own(name) }
+		if !pending && isTemp(name, ours) {
 			errs = append(errs, s.dir.sweep(name))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Close closes the directory, and removes the files that are still pending:
-// writing or committing one then fails.
+// Close closes the directory, and removes the files that are still pending: to
+// commit one is an os.ErrClosed then, and to abort it closes it. It does not wait
+// for commits under way: each succeeds or fails, and the last closes the
+// directory.
 func (s *Store) Close() error {
+	s.closed.Store(true)
 	s.life.Lock()
 	defer s.life.Unlock()
-	s.closed = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
@@ -192,16 +210,17 @@ func (s *Store) Close() error {
 		errs = append(errs, s.dir.remove(temp))
 	}
 	clear(s.temps)
-	return errors.Join(append(errs, s.dir.close())...)
+	s.leaving = true
+	return errors.Join(append(errs, s.leave())...)
 }
 
-// isClosed does not wait for a Close under way, nor that for its caller.
-func (s *Store) isClosed() bool {
-	if !s.life.TryRLock() {
-		return true // only Close takes the lock for itself
+// leave closes the directory if nobody needs it any longer. s.mu is held.
+func (s *Store) leave() error {
+	if !s.leaving || len(s.committing) > 0 {
+		return nil
 	}
-	defer s.life.RUnlock()
-	return s.closed
+	s.leaving = false
+	return s.dir.close()
 }
 
 func checkName(name string) error {
@@ -229,10 +248,12 @@ func (p *pending) Commit() error {
 		return fmt.Errorf("commit %s: %w", p.name, os.ErrClosed)
 	}
 	defer p.end()
+	p.store.claim(p.name)
+	defer p.store.unclaim(p.name)
 	p.store.commits.acquire()
 	defer p.store.commits.release()
 	err := error(errClosed)
-	if !p.store.isClosed() {
+	if !p.store.closed.Load() {
 		err = p.commit()
 	}
 	if err != nil {
@@ -242,6 +263,28 @@ func (p *pending) Commit() error {
 		return errors.Join(err, p.store.dir.remove(p.name))
 	}
 	return nil
+}
+
+// claim takes the name for one commit, unclaim gives it back: a commit that fails
+// after its rename removes the file, and that must not be another's.
+func (s *Store) claim(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if _, taken := s.committing[name]; !taken {
+			s.committing[name] = struct{}{}
+			return
+		}
+		s.committed.Wait()
+	}
+}
+
+func (s *Store) unclaim(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.committing, name)
+	s.leave()
+	s.committed.Broadcast()
 }
 
 func (p *pending) Abort() error {
@@ -283,6 +326,8 @@ type syncRun struct {
 	err  error
 }
 
+var errSyncPanic = errors.New("the sync of the directory panicked")
+
 // Sync returns when a sync has ended that began after Sync was called.
 func (g *groupSync) Sync() error {
 	g.mu.Lock()
@@ -297,6 +342,7 @@ func (g *groupSync) Sync() error {
 		g.mu.Lock()
 		g.next = nil
 		g.mu.Unlock()
+		run.err = errSyncPanic // for those who share it
 		run.err = g.sync()
 	})
 	return run.err

@@ -1,9 +1,11 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 )
 
 // A pending file of name is called "." + name + a random number, as renameio
@@ -21,17 +23,24 @@ func tempName(name string) string { return fmt.Sprintf(".%s%019d", name, rand.In
 // isTemp reports whether temp is the name of a pending file of a name for which
 // own reports true.
 func isTemp(temp string, own func(name string) bool) bool {
-	if len(temp) < 2 || temp[0] != '.' || temp[1] == '.' {
+	if temp == "" || temp[0] != '.' {
 		return false
 	}
 	digits := 0
 	for i := len(temp) - 1; i > 0 && temp[i] >= '0' && temp[i] <= '9' && digits < maxDigits; i-- {
 		digits++
-		if digits >= minDigits && own(temp[1:i]) {
+		if name := temp[1:i]; digits >= minDigits && checkName(name) == nil && own(name) {
 			return true
 		}
 	}
 	return false
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // hasRandom reports whether temp, a pending file of name, has digits enough.

@@ -46,9 +46,6 @@ const (
 // loop without it would spin.
 type backoff struct{ next time.Duration }
 
-// first reports whether wait has not been called yet.
-func (b *backoff) first() bool { return b.next == 0 }
-
 // wait returns when it is time for another attempt: after a while that doubles
 // each time, when a connection has ended (and left its descriptor), or when ctx
 // is done.

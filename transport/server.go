@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
 
 // Handler serves a connection. The connection is the Handler's own, and it
-// closes it. It returns soon after ctx is cancelled; ctx carries no values.
+// closes it. It returns soon after ctx is cancelled, which is what ctx is for.
 // Many goroutines may call ServeConn at a time. number is the connection's, as
 // [Numbers] gave it.
 type Handler interface {
@@ -50,7 +51,7 @@ type Server struct {
 	// OnError, if not nil, is told of what goes wrong between connections, and
 	// of a Handler's panic (a [*PanicError]). It is called by several
 	// goroutines. When connections cannot be accepted for a while, as with no
-	// descriptor left, it is called once, at the beginning.
+	// descriptor left, it is called once a minute at most.
 	OnError func(error)
 }
 
@@ -63,7 +64,8 @@ type PanicError struct {
 
 // Error returns one line, without the stack.
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("connection %d: panic: %v", e.Number, e.Value)
+	line := fmt.Sprintf("connection %d: panic: %v", e.Number, e.Value)
+	return strings.Join(strings.Fields(line), " ")
 }
 
 // Serve accepts connections from ln and has each served, until ctx is cancelled
@@ -87,7 +89,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ln:      ln,
 		sched:   s.Scheduler,
 		numbers: s.Numbers,
-		conns:   make(map[net.Conn]struct{}),
+		conns:   make(map[*tracked]struct{}),
 		ended:   make(chan struct{}, 1),
 	}
 	if l.sched == nil {
@@ -111,10 +113,14 @@ type loop struct {
 	sched   Scheduler
 	numbers Numbers
 
+	complained time.Time // of a shortage, for the last time
+
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // accepted and not yet done with
+	conns map[*tracked]struct{} // accepted and not yet done with
 	ended chan struct{}         // holds a token when one of them has ended
 }
+
+type tracked struct{ net.Conn }
 
 // run is the accept loop. It returns nil if ctx ended it.
 func (l *loop) run(ctx context.Context) error {
@@ -136,9 +142,9 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			continue
 		}
-		l.track(conn)
+		tracked := l.track(conn)
 		l.sched.Go(func() {
-			defer l.untrack(conn)
+			defer l.untrack(tracked)
 			l.serve(ctx, conn, number)
 		})
 	}
@@ -159,7 +165,8 @@ func (l *loop) accept(ctx context.Context) (net.Conn, error) {
 		switch verdict(err) {
 		case retryNow:
 		case retryLater:
-			if backoff.first() {
+			if now := time.Now(); now.Sub(l.complained) >= time.Minute {
+				l.complained = now
 				l.report(fmt.Errorf("cannot accept connections for now: %w", err))
 			}
 			backoff.wait(ctx, l.ended)
@@ -192,15 +199,17 @@ func (l *loop) report(err error) {
 	}
 }
 
-func (l *loop) track(conn net.Conn) {
+func (l *loop) track(conn net.Conn) *tracked {
+	t := &tracked{conn}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[conn] = struct{}{}
+	l.conns[t] = struct{}{}
+	return t
 }
 
-func (l *loop) untrack(conn net.Conn) {
+func (l *loop) untrack(t *tracked) {
 	l.mu.Lock()
-	delete(l.conns, conn)
+	delete(l.conns, t)
 	l.mu.Unlock()
 	select {
 	case l.ended <- struct{}{}:
@@ -221,15 +230,22 @@ func (l *loop) drain() error {
 		select {
 		case <-l.ended:
 		case <-graceOver:
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			for conn := range l.conns {
-				reset(conn)
+			if n := l.resetAll(); n > 0 {
+				return fmt.Errorf("%w: %d left", ErrUnfinished, n)
 			}
-			return fmt.Errorf("%w: %d left", ErrUnfinished, len(l.conns))
 		}
 	}
 	return nil
+}
+
+// resetAll resets the connections that are left, and returns how many those are.
+func (l *loop) resetAll() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for t := range l.conns {
+		reset(t.Conn)
+	}
+	return len(l.conns)
 }
 
 func (l *loop) open() int {
@@ -238,10 +254,19 @@ func (l *loop) open() int {
 	return len(l.conns)
 }
 
-// reset closes conn such that its peer cannot take it for an orderly end.
+// reset closes conn such that its peer cannot take it for an orderly end, where
+// it or the connection under it (as crypto/tls has it) is TCP's.
 func reset(conn net.Conn) {
-	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
-		tcp.SetLinger(0)
+	for under := conn; under != nil; {
+		switch c := under.(type) {
+		case interface{ SetLinger(sec int) error }:
+			c.SetLinger(0)
+			under = nil
+		case interface{ NetConn() net.Conn }:
+			under = c.NetConn()
+		default:
+			under = nil
+		}
 	}
 	conn.Close()
 }

@@ -1,0 +1,45 @@
+package transport
+
+import (
+	"context"
+	"sync"
+	"testing"
+)
+
+func TestACounterCountsFromOne(t *testing.T) {
+	var c Counter
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // which is no reason to fail
+	for want := range uint64(10) {
+		if got, err := c.Next(ctx); got != want+1 || err != nil {
+			t.Errorf("Next = %d, %v; want %d", got, err, want+1)
+		}
+	}
+}
+
+func TestACounterGivesNoNumberTwice(t *testing.T) {
+	const askers, each = 50, 200
+	var c Counter
+	var mu sync.Mutex
+	seen := make(map[uint64]bool)
+	var wg sync.WaitGroup
+	for range askers {
+		wg.Go(func() {
+			last := uint64(0)
+			for range each {
+				n, _ := c.Next(t.Context())
+				if n <= last {
+					t.Errorf("%d came after %d", n, last)
+				}
+				last = n
+				mu.Lock()
+				seen[n] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != askers*each || !seen[1] || !seen[askers*each] {
+		t.Errorf("%d numbers for %d calls", len(seen), askers*each)
+	}
+}
