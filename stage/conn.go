@@ -101,9 +101,27 @@ func (c *Conn) arm() error {
 			nearest = d.at
 		}
 	}
-	err := c.Net.SetReadDeadline(nearest)
+	return unlessClosed(c.Net.SetReadDeadline(nearest))
+}
+
+// SetWriteDeadline sets the time at which writes to Reply that wait end with an
+// os.ErrDeadlineExceeded; the zero time means never. As with a [Deadline], it
+// has no effect once the context of the connection is cancelled. It is safe for
+// concurrent use.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped != nil {
+		return nil
+	}
+	return unlessClosed(c.Net.SetWriteDeadline(t))
+}
+
+// unlessClosed is err from setting a deadline, but nil if the connection is
+// closed: the next read or write says so, and In and Reply what it means.
+func unlessClosed(err error) error {
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-		return nil // the next read says so, and In what it means
+		return nil
 	}
 	return err
 }
@@ -153,14 +171,22 @@ func (g *netGate) Passed(n int, err error) error {
 // take it for success. In every other case the peer could, so the connection is
 // reset (RST): also if h panics, from which Serve does not recover (see
 // [Recover]), and if the process dies, however it does.
-func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) (err error) {
+func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) error {
+	return attend(ctx, nc, number, h, func(err error) bool {
+		return err == nil || errors.Is(err, ErrIdle) && !errors.Is(err, ErrStorage)
+	})
+}
+
+// attend passes nc through h and closes it, in an orderly way if orderly says so
+// of what h returned.
+func attend(ctx context.Context, nc net.Conn, number uint64, h Handler, orderly func(error) bool) (err error) {
 	setLinger(nc, 0)
 	c := NewConn(nc, number)
 	stop := context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
 	err = errUnwinding
 	defer func() {
 		stop()
-		if err == nil || errors.Is(err, ErrIdle) && !errors.Is(err, ErrStorage) {
+		if orderly(err) {
 			setLinger(nc, -1)
 		}
 		nc.Close()
@@ -170,9 +196,18 @@ func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) (err erro
 
 // setLinger sets what a close of nc, also that by the system when the process
 // ends, says to its peer: a reset with 0, an orderly end with -1 (socket(7),
-// SO_LINGER). Connections that are not TCP know no reset.
+// SO_LINGER). A connection over another (as crypto/tls has it) is asked for that.
+// Connections that are not TCP know no reset.
 func setLinger(nc net.Conn, sec int) {
-	if l, ok := nc.(interface{ SetLinger(sec int) error }); ok {
-		l.SetLinger(sec)
+	for nc != nil {
+		switch c := nc.(type) {
+		case interface{ SetLinger(sec int) error }:
+			c.SetLinger(sec)
+			return
+		case interface{ NetConn() net.Conn }:
+			nc = c.NetConn()
+		default:
+			return
+		}
 	}
 }

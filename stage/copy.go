@@ -37,13 +37,13 @@ type Filer interface {
 // here.
 //
 // The gates of a [Reader] and a [Writer] are honoured around each transfer.
-// Where what is behind them is a TCP or Unix stream connection on one side and
-// an *os.File or a [Filer] on the other, on Linux the kernel moves the bytes
-// by splice(2) and none of them enters user space; where it is a TCP
-// connection and io.Discard, the kernel drops them (recv(2), MSG_TRUNC).
-// Everything else goes through a pooled buffer. Those are the only types that
-// Copy looks behind: any other Reader or Writer in between is called as it is,
-// and sees every byte.
+// Where what is behind them are files and connections, on Linux the kernel moves
+// the bytes by splice(2) and none of them enters user space: from a TCP or Unix
+// stream connection or a regular *os.File, to such a connection, an *os.File or a
+// [Filer]. From a TCP connection to io.Discard, the kernel drops them (recv(2),
+// MSG_TRUNC). Everything else goes through a pooled buffer. Those are the only
+// types that Copy looks behind: any other Reader or Writer in between is called
+// as it is, and sees every byte.
 //
 // An error is returned as the side that failed gave it, after its gates; that
 // of src comes after everything read so far is written. Copy closes nothing.

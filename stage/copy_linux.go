@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -17,9 +18,9 @@ import (
 // memory, and what goes wrong on the way in cannot be mistaken for what goes
 // wrong on the way out.
 type kernel struct {
-	rawSrc  syscall.RawConn // the connection, or nil if Read is all there is
-	tcp     bool
-	file    syscall.RawConn // the file behind dst, or nil
+	rawSrc  syscall.RawConn // the connection or file, or nil if Read is all there is
+	tcp     bool            // it is a TCP connection
+	rawDst  syscall.RawConn // the file or connection behind dst, or nil
 	discard bool
 
 	pipe *pipe // holds bytes between fill and flush, or nil
@@ -39,8 +40,15 @@ func (t *transfer) attachSrc() {
 	case *net.TCPConn:
 		sc, t.tcp = src, true
 	case *net.UnixConn:
-		if src.LocalAddr().Network() != "unix" {
-			return // packets have bounds, and an empty one is not the end
+		if !isStream(src) {
+			return
+		}
+		sc = src
+	case *os.File:
+		// What is no regular file may have to be waited for, which is better
+		// left to its Read.
+		if fi, err := src.Stat(); err != nil || !fi.Mode().IsRegular() {
+			return
 		}
 		sc = src
 	default:
@@ -57,24 +65,33 @@ func (t *transfer) attachDst() {
 	if t.rawSrc == nil {
 		return
 	}
-	t.file, t.discard = nil, false
-	var f *os.File
+	t.rawDst, t.discard = nil, false
+	var sc syscall.Conn
 	switch dst := t.dst.(type) {
 	case *os.File:
-		f = dst
+		sc = dst
 	case Filer:
-		f = dst.File()
+		sc = dst.File()
+	case *net.TCPConn:
+		sc = dst
+	case *net.UnixConn:
+		if !isStream(dst) {
+			return
+		}
+		sc = dst
 	default:
 		// MSG_TRUNC drops bytes on TCP only (tcp(7)).
 		t.discard = t.tcp && dst == io.Discard
-	}
-	if f == nil {
 		return
 	}
-	if rc, err := f.SyscallConn(); err == nil {
-		t.file, t.drain = rc, t.tryDrain
+	if rc, err := sc.SyscallConn(); err == nil {
+		t.rawDst, t.drain = rc, t.tryDrain
 	}
 }
+
+// isStream tells a stream from packets: those have bounds, which splice would
+// not keep, and an empty one is not the end.
+func isStream(c *net.UnixConn) bool { return c.LocalAddr().Network() == "unix" }
 
 func (t *transfer) fillKernel(max int) (int, error, bool) {
 	if t.rawSrc == nil {
@@ -100,7 +117,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		case t.discard:
 			op = "recvfrom"
 			t.n, _, t.err = syscall.Recvfrom(int(fd), dropped[:t.max], syscall.MSG_TRUNC)
-		case t.file != nil && blind < 2 && t.takePipe():
+		case t.rawDst != nil && blind < 2 && t.takePipe():
 			op = "splice"
 			t.n, t.err = splice(int(fd), t.pipe.w, t.max)
 		default:
@@ -126,7 +143,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		case t.err == syscall.EAGAIN:
 			return false
 		case t.err == syscall.EINVAL && op == "splice":
-			t.file = nil // not between these two: by the buffer, then
+			t.rawDst = nil // not between these two: by the buffer, then
 		default:
 			t.err = os.NewSyscallError(op, t.err)
 			return true
@@ -157,15 +174,17 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 	}
 	defer t.endKernel()
 	for t.pipe.held > 0 {
-		if err := t.file.Write(t.drain); err != nil || t.err == syscall.EINVAL {
+		t.n, t.err = 0, nil
+		err := t.rawDst.Write(t.drain)
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if err != nil && !late || t.err == syscall.EINVAL {
 			// The file cannot be spliced to: it is open for appending, or its
 			// filesystem does not know how (splice(2)), or it would block and
 			// cannot be waited for. Or it is closed, which Write says best.
 			return t.flushPipe(), true
 		}
-		err := t.err
-		if err != nil {
-			t.n, err = 0, os.NewSyscallError("splice", err)
+		if !late && t.err != nil {
+			t.n, err = 0, os.NewSyscallError("splice", t.err)
 		}
 		t.pipe.held -= t.n
 		if err := t.passed(t.n, err); err != nil {
@@ -175,14 +194,15 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 	return nil, true
 }
 
-// tryDrain makes one attempt to move what the pipe holds to the file, and
-// reports false if the file (which may be a pipe or a terminal) would block.
+// tryDrain makes one attempt to move what the pipe holds to the file or
+// connection, and reports false if that would block.
 func (t *transfer) tryDrain(fd uintptr) bool {
 	for {
 		t.n, t.err = splice(t.pipe.r, int(fd), t.pipe.held)
 		switch {
 		case t.err == syscall.EINTR:
 		case t.err == syscall.EAGAIN:
+			t.n, t.err = 0, nil
 			return false
 		case t.err == nil && t.n == 0:
 			t.err = io.ErrShortWrite
@@ -196,7 +216,7 @@ func (t *transfer) tryDrain(fd uintptr) bool {
 // flushPipe writes what the pipe holds to dst through a buffer, and keeps the
 // transfer from using a pipe again.
 func (t *transfer) flushPipe() error {
-	t.file = nil
+	t.rawDst = nil
 	t.take()
 	defer t.release()
 	for t.pipe.held > 0 {

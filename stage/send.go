@@ -1,0 +1,189 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Sender is the other side of a server's chain, for clients: it speaks its half
+// of a handshake, sends a payload, ends its stream, and waits for the server's
+// word. The zero value but for Script waits for ever.
+type Sender struct {
+	// Script is the client's half of the handshake: Accio.Mirror(), say.
+	Script Script
+
+	// Greeting is how long the server may take for each thing that Script
+	// expects, Stall how long it may take no byte of the payload, and Confirm
+	// how long it may take to close after the end of the stream. 0 or less
+	// means for ever.
+	Greeting, Stall, Confirm time.Duration
+
+	// Sent, if not nil, counts the payload's bytes as they are sent.
+	Sent *Counter
+}
+
+// Where a [Sender] fails, beside what [ErrIdle] and the others tell.
+var (
+	// ErrSource: the payload could not be read.
+	ErrSource = errors.New("what is to be sent could not be read")
+
+	// ErrGone: the server closed before the whole payload was sent: it has
+	// given up on it.
+	ErrGone = errors.New("the server closed before it had everything")
+)
+
+// SendError is how [Sender.Send] failed. For errors.Is it is what lies beneath.
+type SendError struct {
+	Step SendStep
+	Sent int64 // bytes of payload that were sent
+	Err  error
+}
+
+// SendStep is a part of what a [Sender] does.
+type SendStep string
+
+// The steps of a Sender, in order.
+const (
+	StepHandshake SendStep = "handshake"
+	StepPayload   SendStep = "payload"
+	StepConfirm   SendStep = "confirmation" // all is sent; the server's close is missing
+)
+
+func (e *SendError) Error() string {
+	return fmt.Sprintf("%s, after %d bytes of payload: %v", e.Step, e.Sent, e.Err)
+}
+
+func (e *SendError) Unwrap() error { return e.Err }
+
+// Send sends payload to the server at the other end of nc, which it takes over
+// and closes, and returns the number of bytes sent. It returns nil only if the
+// server has closed in an orderly way after the end of the stream, and said
+// nothing beside its part of the script; otherwise a *[SendError], which is
+// [ErrIdle] if a limit has passed, [ErrProtocol], [ErrReset], [ErrShutdown] if
+// ctx was cancelled, [ErrSource] or [ErrGone].
+//
+// Nothing is sent before the script has it. If Send fails, also if the process
+// dies, the connection is reset, so that the server does not take what it has
+// for the whole. A regular *os.File is sent by the kernel, where [Copy] can.
+func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64, error) {
+	if s.Sent == nil {
+		s.Sent = new(Counter)
+	}
+	step := StepHandshake
+	err := attend(ctx, nc, 0, HandlerFunc(func(_ context.Context, c *Conn) error {
+		return s.send(c, payload, &step)
+	}), func(err error) bool { return err == nil })
+	if err != nil {
+		err = &SendError{Step: step, Sent: s.Sent.Count(), Err: err}
+	}
+	return s.Sent.Count(), err
+}
+
+func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
+	reply := c.Reply
+	if s.Stall > 0 {
+		reply = NewWriter(reply, NewStallGate(c, s.Stall))
+	}
+	deadline := c.NewDeadline()
+	if err := s.handshake(c, reply, deadline); err != nil {
+		return err
+	}
+	*step = StepPayload
+	end, ok := c.Net.(interface{ CloseWrite() error })
+	if !ok {
+		return fmt.Errorf("a %T cannot end its stream and still listen", c.Net)
+	}
+
+	// The server has nothing more to say but its close. To know whether that
+	// comes too early somebody has to listen while the payload is sent.
+	var ended atomic.Bool // our stream
+	answer := make(chan error, 1)
+	go func() {
+		err := listen(c.In, &ended)
+		answer <- err
+		if err != nil && !ended.Load() {
+			c.interrupt(err) // there is no sense in sending on
+		}
+	}()
+	_, err := Copy(NewWriter(reply, s.Sent), NewReader(payload, sourceGate{}))
+	if err == nil {
+		ended.Store(true)
+		*step = StepConfirm
+		err = end.CloseWrite()
+	}
+	if err != nil {
+		// What the server has said, if anything, is why.
+		deadline.SetReadDeadline(time.Unix(1, 0))
+		said := <-answer
+		if errors.Is(err, syscall.ECONNRESET) {
+			return err // which leaves an end of stream for the listener
+		}
+		if said != nil && !errors.Is(said, os.ErrDeadlineExceeded) {
+			return said
+		}
+		return err
+	}
+	if s.Confirm > 0 {
+		deadline.SetReadDeadline(time.Now().Add(s.Confirm))
+	}
+	err = <-answer
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: it did not close within %v", ErrIdle, s.Confirm)
+	}
+	return err
+}
+
+// handshake speaks the script, a step at a time, since each has its own time.
+func (s Sender) handshake(c *Conn, reply io.Writer, deadline *Deadline) error {
+	for _, st := range s.Script.Steps {
+		if s.Greeting > 0 && st.expect != "" {
+			deadline.SetReadDeadline(time.Now().Add(s.Greeting))
+		}
+		err := Script{Steps: []Step{st}}.Run(c.In, reply)
+		deadline.SetReadDeadline(time.Time{})
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("%w: no %q within %v", ErrIdle, st.expect, s.Greeting)
+		case err == io.ErrUnexpectedEOF:
+			return fmt.Errorf("%w: it did not say %q", ErrGone, st.expect)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// listen waits for the server's close, which is to come when ours has.
+func listen(in io.Reader, ended *atomic.Bool) error {
+	var b [64]byte
+	n, err := in.Read(b[:])
+	switch {
+	case n > 0:
+		return fmt.Errorf("%w: it said %q where its close should be", ErrProtocol, b[:n])
+	case err == io.EOF && ended.Load():
+		return nil
+	case err == io.EOF:
+		return ErrGone
+	default:
+		return err
+	}
+}
+
+// sourceGate says of errors that they came from the payload's source.
+type sourceGate struct{}
+
+func (sourceGate) Allow(max int) (int, error) { return max, nil }
+
+func (sourceGate) Passed(_ int, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return because(ErrSource, err)
+}
