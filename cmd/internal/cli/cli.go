@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -19,9 +20,20 @@ import (
 
 // Exit codes of the programs.
 const (
-	exitFailed = 1 // what was asked for could not be done
-	exitUsage  = 2 // the arguments make no sense
+	ExitFailed = 1 // what was asked for could not be done
+	ExitUsage  = 2 // the arguments make no sense
 )
+
+// Exit returns err with the exit code that a program which ends because of it
+// has; without one it is ExitFailed.
+func Exit(code int, err error) error { return &exitError{code, err} }
+
+type exitError struct {
+	code int
+	error
+}
+
+func (e *exitError) Unwrap() error { return e.error }
 
 // lastMoment is when, after a signal, the program ends whatever it is doing. The
 // system resets what connections are left then, as stage.Serve has arranged.
@@ -58,11 +70,15 @@ func Main(cmd Command, name, description string) {
 	parser := kong.Must(cmd, kong.Name(name), kong.Description(description), kong.Vars{"version": name + " " + version})
 	if _, err := parser.Parse(quoteNegative(os.Args[1:])); err != nil {
 		Complain(fmt.Errorf("%w; see %s --help", err, name))
-		os.Exit(exitUsage)
+		os.Exit(ExitUsage)
 	}
 	if err := cmd.Run(ctx); err != nil {
 		Complain(err)
-		os.Exit(exitFailed)
+		code := ExitFailed
+		if e := (*exitError)(nil); errors.As(err, &e) {
+			code = e.code
+		}
+		os.Exit(code)
 	}
 }
 
