@@ -180,14 +180,17 @@ func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) error {
 // attend passes nc through h and closes it, in an orderly way if orderly says so
 // of what h returned.
 func attend(ctx context.Context, nc net.Conn, number uint64, h Handler, orderly func(error) bool) (err error) {
-	setLinger(nc, 0)
+	under := innermost(nc)
+	setLinger(under, 0)
 	c := NewConn(nc, number)
 	stop := context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
 	err = errUnwinding
 	defer func() {
 		stop()
 		if orderly(err) {
-			setLinger(nc, -1)
+			setLinger(under, -1)
+		} else {
+			under.Close() // first, or a layer over it would say goodbye
 		}
 		nc.Close()
 	}()
@@ -196,18 +199,21 @@ func attend(ctx context.Context, nc net.Conn, number uint64, h Handler, orderly 
 
 // setLinger sets what a close of nc, also that by the system when the process
 // ends, says to its peer: a reset with 0, an orderly end with -1 (socket(7),
-// SO_LINGER). A connection over another (as crypto/tls has it) is asked for that.
-// Connections that are not TCP know no reset.
+// SO_LINGER). Connections that are not TCP know no reset.
 func setLinger(nc net.Conn, sec int) {
-	for nc != nil {
-		switch c := nc.(type) {
-		case interface{ SetLinger(sec int) error }:
-			c.SetLinger(sec)
-			return
-		case interface{ NetConn() net.Conn }:
-			nc = c.NetConn()
-		default:
-			return
+	if tcp, ok := nc.(interface{ SetLinger(sec int) error }); ok {
+		tcp.SetLinger(sec)
+	}
+}
+
+// innermost is what nc stands on if it is a layer over another connection, as
+// that of crypto/tls is, and otherwise nc.
+func innermost(nc net.Conn) net.Conn {
+	for {
+		layer, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nc
 		}
+		nc = layer.NetConn()
 	}
 }

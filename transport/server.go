@@ -255,18 +255,20 @@ func (l *loop) open() int {
 }
 
 // reset closes conn such that its peer cannot take it for an orderly end, where
-// it or the connection under it (as crypto/tls has it) is TCP's.
+// it is TCP's, or a layer over TCP's. A layer (crypto/tls, say) is not asked to
+// close before what it stands on is closed: it would say goodbye.
 func reset(conn net.Conn) {
-	for under := conn; under != nil; {
-		switch c := under.(type) {
-		case interface{ SetLinger(sec int) error }:
-			c.SetLinger(0)
-			under = nil
-		case interface{ NetConn() net.Conn }:
-			under = c.NetConn()
-		default:
-			under = nil
+	under := conn
+	for {
+		layer, ok := under.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
 		}
+		under = layer.NetConn()
 	}
+	if tcp, ok := under.(interface{ SetLinger(sec int) error }); ok {
+		tcp.SetLinger(0)
+	}
+	under.Close()
 	conn.Close()
 }

@@ -64,7 +64,7 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	file, size, err := open(p.File)
 	if err != nil {
-		return cli.Exit(exitSource, fmt.Errorf("cannot read %s", err))
+		return cli.Exit(exitSource, fmt.Errorf("nothing was sent: %w", err))
 	}
 	defer file.Close()
 
