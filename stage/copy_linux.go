@@ -133,12 +133,17 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		}
 		t.n = 0
 		t.end()
-		switch {
-		case op == "splice" && t.tcp && (t.err == nil || t.err == syscall.EAGAIN) && hasMore(fd):
+		if op == "splice" && t.tcp && (t.err == nil || t.err == syscall.EAGAIN) {
 			// splice does not get past urgent data (MSG_OOB), and takes it for
 			// the end of the stream if nothing else is left; read does get past
 			// it. But it may also be that something has just come.
-			blind++
+			var n int
+			if n, t.err = peek(fd); n > 0 {
+				blind++
+				continue
+			}
+		}
+		switch {
 		case t.err == syscall.EINTR:
 		case t.err == syscall.EAGAIN:
 			return false
@@ -151,10 +156,11 @@ func (t *transfer) tryFill(fd uintptr) bool {
 	}
 }
 
-// hasMore reports whether read would find something.
-func hasMore(fd uintptr) bool {
-	n, _, _ := syscall.Recvfrom(int(fd), dropped[:1], syscall.MSG_PEEK|syscall.MSG_TRUNC)
-	return n > 0
+// peek tells what read would find: bytes, the end, or an error, which is for the
+// caller to tell of, since a socket has each but once.
+func peek(fd uintptr) (int, error) {
+	n, _, err := syscall.Recvfrom(int(fd), dropped[:1], syscall.MSG_PEEK|syscall.MSG_TRUNC)
+	return n, err
 }
 
 // dropped is where bytes would be put that are not: it is never written to, and
