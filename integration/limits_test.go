@@ -1,0 +1,266 @@
+//go:build linux
+
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
+	busy(t)
+	const size, silent = 1 << 30, 500
+	const bound = 32 << 10 // kB
+	bothServers(t, func(t *testing.T, program string) {
+		options := []option{plain}
+		if program == "server" {
+			// In memory: this is not about the disk.
+			options = append(options, onDiskOf(size+size/8))
+		}
+		s := serve(t, program, options...)
+		first := s.connect()
+		clients := queue(t, s.port, silent)
+		if program == "server" {
+			for _, c := range clients {
+				c.hear(greeting).must(t)
+			}
+		}
+		check(t, first.greet().pour(size/len(block), block).halfClose().fin())
+		if peak := s.field("status", "VmHWM"); peak > bound {
+			t.Errorf("the program has taken up to %d kB of memory; want %d at most", peak, bound)
+		}
+		if program == "server-s" {
+			clients[0].hear(greeting).must(t) // whose turn it is now
+			s.stop(outcome{line: fmt.Sprint(size)}, failed)
+			return
+		}
+		check(t, examine(s.dir.join("1.file"), func(content []byte) error {
+			if len(content) != size {
+				return fmt.Errorf("1.file holds %d bytes of %d", len(content), size)
+			}
+			for piece := range slices.Chunk(content, len(block)) {
+				if !bytes.Equal(piece, block) {
+					return errors.New("1.file holds other bytes than were sent")
+				}
+			}
+			return nil
+		}))
+		check(t, os.Remove(s.dir.join("1.file")))
+		s.stop(append([]outcome{lost}, repeat(silent, failed)...)...)
+	})
+}
+
+// Payload moves in the kernel: the program itself reads and writes none of it,
+// as the system counts what it reads and writes (proc(5), /proc/PID/io).
+func TestThePayloadDoesNotPassThroughTheProgram(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", plain)
+	const size, bound = 64 << 20, 1 << 20
+	read, written := s.field("io", "rchar"), s.field("io", "wchar")
+	check(t, s.connect().greet().pour(size/len(block), block).halfClose().fin())
+	if n := s.field("io", "rchar") - read; n > bound {
+		t.Errorf("the program has read %d bytes to save %d", n, size)
+	}
+	if n := s.field("io", "wchar") - written; n > bound {
+		t.Errorf("the program has written %d bytes to save %d", n, size)
+	}
+	s.stop(received(strings.Repeat(string(block), size/len(block))))
+}
+
+func TestSilentClientsCostNoProcessorTime(t *testing.T) {
+	t.Parallel()
+	const silent = 200
+	const span, bound = 5 * time.Second, 100 * time.Millisecond
+	bothServers(t, func(t *testing.T, program string) {
+		t.Parallel()
+		s := serve(t, program, plain)
+		clients := queue(t, s.port, silent)
+		clients[0].greet().send("x").taken().must(t)
+		if program == "server" {
+			for i, c := range clients[1:] {
+				// They fall silent at different steps.
+				c.hear(greeting)
+				if i%2 == 0 {
+					c.send(confirm).hear(greeting)
+				}
+				if i%4 == 0 {
+					c.send(again, "x")
+				}
+				c.taken().must(t)
+			}
+		}
+		before := s.cpu()
+		clients[0].quiet(span).must(t)
+		if used := s.cpu() - before; used > bound {
+			t.Errorf("the program has used %v of processor time in %v in which nothing happened", used, span)
+		}
+		if program == "server" {
+			s.stop(repeat(silent, failed)...)
+		} else {
+			s.stop(failed) // the others were waiting for their turn
+		}
+	})
+}
+
+// few is a limit on open files that is far less than there are clients.
+const few = "ulimit -n 64"
+
+func TestMoreClientsThanDescriptorsAreAllServed(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", plain, after(few))
+	const n, rounds = 150, 3
+	want := make([]outcome, n*rounds)
+	for round := range rounds {
+		clients := queue(t, s.port, n)
+		together(t, n, func(i int) error {
+			number := round*n + i + 1
+			payload := strings.Repeat(fmt.Sprintf("client %d ", number), 1+rand.IntN(5000))
+			want[number-1] = received(payload)
+			halves := cutAt(payload, len(payload)/2)
+			if err := clients[i].greet().send(halves...).halfClose().fin(); err != nil {
+				return err
+			}
+			return s.dir.has(numbered(number), payload)
+		})
+	}
+	s.stop(want...)
+}
+
+// Those who hold all there is lose it by their silence.
+func TestSilentClientsCannotKeepTheLastDescriptor(t *testing.T) {
+	t.Parallel()
+	bothServers(t, func(t *testing.T, program string) {
+		t.Parallel()
+		s := serve(t, program, plain, after(few))
+		if program == "server-s" {
+			s.connect().hear(greeting).must(t)
+			check(t, upload(s.port, "hello"))
+			s.stop(failed, received("hello"))
+			return
+		}
+		const silent = 20
+		queue(t, s.port, silent)
+		check(t, upload(s.port, "hello"))
+		s.stop(append(repeat(silent, failed), received("hello"))...)
+	})
+}
+
+func TestAFloodOfGarbageAndResetsDoesNotStopTheServiceForOthers(t *testing.T) {
+	busy(t)
+	const flooders, each, honest = 10, 150, 20
+	garbage := make([]byte, 4096)
+	rand.NewChaCha8([32]byte{}).Read(garbage)
+	garbage[0] = 0xff // which begins no confirmation
+	flood := func(port int) {
+		c := connect(port)
+		switch rand.IntN(8) {
+		case 0:
+			c.reset()
+		case 1:
+			c.send(string(garbage)).reset()
+		case 2:
+			c.send(string(garbage)).close()
+		case 3:
+			c.send(header, string(garbage)).reset()
+		case 4:
+			c.send(confirm, string(garbage)).endedAfter(greeting + greeting)
+		case 5:
+			c.send(header[:rand.IntN(len(header))]).reset()
+		case 6:
+			c.close()
+		case 7:
+			c.send("\r\n").endedAfter(greeting)
+		}
+		c.close()
+	}
+	bothServers(t, func(t *testing.T, program string) {
+		s := serve(t, program)
+		payload := func(n int) string { return fmt.Sprintf("honest client %02d", n) }
+		check(t, upload(s.port, payload(0)))
+		before := sockets(s.descriptors())
+		together(t, flooders+1, func(i int) error {
+			if i < flooders {
+				for range each {
+					flood(s.port)
+				}
+				return nil
+			}
+			for n := 1; n <= honest; n++ {
+				if err := upload(s.port, payload(n)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		check(t, upload(s.port, payload(honest+1)))
+
+		// All have an outcome, and leave nothing open.
+		const total = 1 + flooders*each + honest + 1
+		found := map[string]int{}
+		if program == "server" {
+			s.dir.awaitThat(fmt.Sprintf("%d files are there", total), func() bool {
+				return len(s.dir.names()) == total && len(s.dir.hidden()) == 0
+			})
+		} else {
+			for range total {
+				line, err := s.stdout.next(patience)
+				check(t, err)
+				found[strings.TrimSuffix(line, "\n")]++
+			}
+		}
+		if !poll(func() bool { return sockets(s.descriptors()) == before }) {
+			t.Errorf("%d sockets are open; before it was %d", sockets(s.descriptors()), before)
+		}
+		const spare = 50 // pipes, say, that are kept to be used again
+		if open := s.descriptors(); len(open) > spare {
+			t.Errorf("%d descriptors are open: %q", len(open), open)
+		}
+		s.halt(syscall.SIGTERM)
+		s.silent()
+
+		if program == "server" {
+			for n := range total {
+				content, err := os.ReadFile(s.dir.join(numbered(n + 1)))
+				check(t, err)
+				found[string(content)]++
+			}
+			for n := range honest + 2 {
+				if found[payload(n)] != 1 {
+					t.Errorf("%q is there %d times", payload(n), found[payload(n)])
+				}
+				delete(found, payload(n))
+			}
+		} else {
+			line := received(payload(0)).line
+			if found[line] != honest+2 {
+				t.Errorf("%q was printed %d times for %d clients", line, found[line], honest+2)
+			}
+			delete(found, line)
+		}
+		for _, o := range []outcome{received(""), failed} {
+			delete(found, o.line)
+			delete(found, o.file)
+		}
+		if len(found) > 0 {
+			t.Errorf("other outcomes are %.200q", fmt.Sprint(found))
+		}
+	})
+}
+
+// sockets counts the sockets among descriptors.
+func sockets(descriptors []string) (n int) {
+	for _, d := range descriptors {
+		if strings.HasPrefix(d, "socket:") {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,418 @@
+//go:build linux
+
+package integration
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Where the programs are that TestMain has built: for users, and with the race
+// detector, which makes a program that it finds fault with say so on standard
+// error and exit with code 66.
+var plainPrograms, racePrograms string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "accio")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o755) // programs are also run by users who may do nothing
+	plainPrograms, racePrograms = filepath.Join(dir, "plain"), filepath.Join(dir, "race")
+	built := make(chan error)
+	go func() { built <- build(racePrograms, "-race") }()
+	if err := errors.Join(build(plainPrograms), <-built); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	sideBySide()
+	return m.Run()
+}
+
+func build(dir string, flags ...string) error {
+	const commands = "github.com/accio-go/accio/cmd/"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	args := slices.Concat([]string{"build", "-o", dir}, flags, []string{commands + "server-s", commands + "server"})
+	cmd := exec.Command("go", args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
+// sideBySide has parallel tests run all at once, unless the user has said how
+// many: those that wait for ten seconds to pass have nothing to compute, and
+// the others take turns; see busy.
+func sideBySide() {
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		flag.Set("test.parallel", "100")
+	}
+}
+
+// turns are taken by tests that keep the machine busy.
+var turns = make(chan struct{}, 2)
+
+// busy makes a test one that runs beside those that wait, which are merely
+// parallel, but beside no more than one other that keeps the machine busy.
+func busy(t *testing.T) {
+	t.Parallel()
+	turns <- struct{}{}
+	t.Cleanup(func() { <-turns })
+}
+
+const (
+	// A program is to be gone this long after a signal, or wrong arguments.
+	atOnce = time.Second
+
+	// noticed is how much longer that may take to be noticed: the system takes
+	// the program apart, and the tests keep the machine busy. A program with the
+	// race detector is several times slower, and has several times more to be
+	// taken apart.
+	noticed     = 250 * time.Millisecond
+	noticedRace = time.Second
+
+	// patience is how long a test waits for what is due now, on a machine that
+	// may be slow.
+	patience = 30 * time.Second
+)
+
+// launch is how a program is started.
+type launch struct {
+	program string // server-s or server
+	args    []string
+	plain   bool     // without the race detector
+	prelude string   // shell commands to be run before it, in the same process
+	stdout  *os.File // nil: a pipe that the test reads
+	workDir string
+	attr    *syscall.SysProcAttr
+}
+
+// program is a program that was started.
+type program struct {
+	t              *testing.T
+	plain          bool
+	cmd            *exec.Cmd
+	stdout, stderr *output
+	begun          time.Time
+	exited         chan struct{}
+	seen           bool // a test has looked at how it ended
+}
+
+// start starts a program. The test has to see it end, by exit or kill.
+func (l launch) start(t *testing.T) *program {
+	t.Helper()
+	dir := racePrograms
+	if l.plain {
+		dir = plainPrograms
+	}
+	argv := append([]string{filepath.Join(dir, l.program)}, l.args...)
+	if l.prelude != "" {
+		argv = append([]string{"sh", "-c", l.prelude + ` && exec "$0" "$@"`}, argv...)
+	}
+	p := &program{t: t, plain: l.plain, cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{})}
+	p.cmd.Dir, p.cmd.SysProcAttr = l.workDir, l.attr
+	// Without this the race detector has a program linger for a second.
+	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+
+	var ends []*os.File
+	pipe := func() (*output, *os.File) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, w)
+		return newOutput(r), w
+	}
+	var w *os.File
+	p.stderr, w = pipe()
+	p.cmd.Stderr = w
+	if l.stdout != nil {
+		p.cmd.Stdout = l.stdout
+	} else {
+		p.stdout, w = pipe()
+		p.cmd.Stdout = w
+	}
+	p.begun = time.Now()
+	err := p.cmd.Start()
+	for _, w := range ends {
+		w.Close()
+	}
+	if err != nil && l.attr != nil && l.attr.Cloneflags != 0 {
+		t.Fatalf("%v (this test needs the right to create user namespaces)", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(p.cleanUp)
+	return p
+}
+
+func (p *program) cleanUp() {
+	select {
+	case <-p.exited:
+	default:
+		p.cmd.Process.Kill()
+		<-p.exited
+	}
+	switch {
+	case p.t.Failed():
+		for _, line := range p.stderr.rest() {
+			p.t.Logf("%s said at last: %s", filepath.Base(p.cmd.Path), line)
+		}
+	case !p.seen:
+		p.t.Error("the test has not looked at how the program ended")
+	}
+}
+
+func (p *program) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *program) signal(sig os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exit waits for the program to exit by itself, which is to happen at once, and
+// returns its exit code.
+func (p *program) exit() int {
+	p.t.Helper()
+	p.seen = true
+	begin := time.Now()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.t.Fatalf("the program does not exit")
+	}
+	slack := noticedRace
+	if p.plain {
+		slack = noticed
+	}
+	if took := time.Since(begin); took > atOnce+slack {
+		p.t.Errorf("it took the program %v to exit", took)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// kill ends the program as a crash would.
+func (p *program) kill() {
+	p.t.Helper()
+	p.seen = true
+	p.signal(syscall.SIGKILL)
+	<-p.exited
+}
+
+// freeze stops the program as Ctrl-Z would, until thaw. The kernel still
+// accepts connections for it.
+func (p *program) freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	if !poll(func() bool { return p.stat()[0] == "T" }) {
+		p.t.Fatal("the program does not stop")
+	}
+}
+
+func (p *program) thaw() {
+	p.t.Helper()
+	p.signal(syscall.SIGCONT)
+}
+
+// complaint is the next line of standard error, which is to be one that users
+// can read.
+func (p *program) complaint() string {
+	p.t.Helper()
+	line, err := p.stderr.next(patience)
+	if err != nil {
+		p.t.Fatalf("no word on standard error: %v", err)
+	}
+	if !strings.HasPrefix(line, "ERROR: ") || len(line) < len("ERROR: x\n") || !strings.HasSuffix(line, "\n") {
+		p.t.Errorf("on standard error: %q, which is not one line that begins with ERROR", line)
+	}
+	return line
+}
+
+// silent checks that the program, which has exited, has written nothing more.
+func (p *program) silent() {
+	p.t.Helper()
+	for _, line := range p.stderr.rest() {
+		p.t.Errorf("on standard error: %q", line)
+	}
+	if p.stdout == nil {
+		return
+	}
+	for _, line := range p.stdout.rest() {
+		p.t.Errorf("on standard output: %q", line)
+	}
+}
+
+// proc reads a file that the system has about the program.
+func (p *program) proc(name string) string {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// stat is the program's /proc/PID/stat from the third field on (proc(5)).
+func (p *program) stat() []string {
+	p.t.Helper()
+	s := p.proc("stat")
+	return strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+}
+
+// field is a number from a file of lines such as "VmHWM:   1234 kB".
+func (p *program) field(file, name string) int64 {
+	p.t.Helper()
+	for line := range strings.Lines(p.proc(file)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	p.t.Fatalf("no %s in %s", name, file)
+	return 0
+}
+
+// cpu is the processor time that the program has used so far.
+func (p *program) cpu() time.Duration {
+	p.t.Helper()
+	const tick = time.Second / 100 // USER_HZ, for all programs on Linux
+	f := p.stat()
+	user, err1 := strconv.Atoi(f[11])
+	system, err2 := strconv.Atoi(f[12])
+	if err := errors.Join(err1, err2); err != nil {
+		p.t.Fatal(err)
+	}
+	return time.Duration(user+system) * tick
+}
+
+// descriptors are what the program has open.
+func (p *program) descriptors() []string {
+	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
+	entries, _ := os.ReadDir(dir)
+	var open []string
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
+			open = append(open, target)
+		}
+	}
+	return open
+}
+
+// listensOn reports whether the program listens on the port of every address.
+// It looks and does not touch: a connection would be number 1.
+func (p *program) listensOn(port int) bool {
+	inode := listener(fmt.Sprintf("00000000:%04X", port))
+	return inode != "" && slices.Contains(p.descriptors(), "socket:["+inode+"]")
+}
+
+// poll looks now and again whether ok, for as long as the tests have patience.
+// It is for what the system has no event for.
+func poll(ok func() bool) bool {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// freePort is a port that nobody uses.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// output is what a program writes, line by line as it comes, each with its
+// newline.
+type output struct{ lines chan string }
+
+func newOutput(r *os.File) *output {
+	o := &output{make(chan string, 1<<14)}
+	go func() {
+		defer r.Close()
+		defer close(o.lines)
+		for b := bufio.NewReader(r); ; {
+			line, err := b.ReadString('\n')
+			if line != "" {
+				o.lines <- line
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return o
+}
+
+// next waits for the next line. It returns io.EOF if there will be none.
+func (o *output) next(within time.Duration) (string, error) {
+	select {
+	case line, ok := <-o.lines:
+		if !ok {
+			return "", io.EOF
+		}
+		return line, nil
+	case <-time.After(within):
+		return "", os.ErrDeadlineExceeded
+	}
+}
+
+// rest is all there is until the end, which has come when the program exited.
+func (o *output) rest() (lines []string) {
+	for {
+		line, err := o.next(patience)
+		if err == os.ErrDeadlineExceeded {
+			return append(lines, "(and no end)")
+		}
+		if err != nil {
+			return lines
+		}
+		lines = append(lines, line)
+	}
+}

@@ -1,0 +1,506 @@
+//go:build linux
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestServerCreatesItsDirectory(t *testing.T) {
+	busy(t)
+	for _, path := range []string{"files", "files/", "./files", "a/b/c/files", "a//b/../files", "with blank", "-files", "ф☃"} {
+		t.Run(path, func(t *testing.T) {
+			work := newDirectory(t)
+			if strings.Contains(path, "..") {
+				check(t, os.MkdirAll(work.join("a/b"), 0o777))
+			}
+			args := "./" + path
+			if path[0] != '-' {
+				args = path
+			}
+			s := serve(t, "server", workingIn(work.path), in(&directory{t, args}))
+			s.dir = &directory{t, work.join(path)}
+			check(t, upload(s.port, "hello"))
+			s.outcome(received("hello"))
+			s.stop()
+		})
+	}
+	t.Run("unless it is there", func(t *testing.T) {
+		work := newDirectory(t)
+		check(t, os.Mkdir(work.join("files"), 0o700))
+		check(t, os.Symlink("files", work.join("link")))
+		for _, path := range []string{"files", "link", "link/", "."} {
+			s := serve(t, "server", workingIn(work.path), in(&directory{t, path}))
+			check(t, upload(s.port, path))
+			s.halt(os.Interrupt)
+			s.silent()
+			at := work.join("files")
+			if path == "." {
+				at = work.path
+			}
+			(&directory{t, at}).holdsAt("1.file", path)
+		}
+		if fi, err := os.Stat(work.join("files")); err != nil || fi.Mode().Perm() != 0o700 {
+			t.Errorf("the directory's mode has become %v, %v", fi.Mode(), err)
+		}
+	})
+}
+
+func TestADirectoryThatCannotBeWrittenIsRefusedAtOnce(t *testing.T) {
+	busy(t)
+	tests := []struct {
+		name, path string
+		make       func(work *directory) error
+	}{
+		{"it is a file", "file", func(d *directory) error { return os.WriteFile(d.join("file"), nil, 0o666) }},
+		{"its parent is a file", "file/files", func(d *directory) error { return os.WriteFile(d.join("file"), nil, 0o666) }},
+		{"it is a named pipe", "pipe", func(d *directory) error { return syscall.Mkfifo(d.join("pipe"), 0o666) }},
+		{"it is a device", "/dev/null", func(*directory) error { return nil }},
+		{"it is a link to nowhere", "link", func(d *directory) error { return os.Symlink("nowhere", d.join("link")) }},
+		{"it is a link to itself", "link", func(d *directory) error { return os.Symlink("link", d.join("link")) }},
+		{"it has no name", "", func(*directory) error { return nil }},
+		{"it is a file with a line end in its name", "line\nend", func(d *directory) error { return os.WriteFile(d.join("line\nend"), nil, 0o666) }},
+		{"its name is too long", strings.Repeat("x", 256), func(*directory) error { return nil }},
+		{"it may not be written", "files", func(d *directory) error { return os.Mkdir(d.join("files"), 0o555) }},
+		{"it may not be searched", "files", func(d *directory) error { return os.Mkdir(d.join("files"), 0o666) }},
+		{"its parent may not be written", "parent/files", func(d *directory) error { return os.Mkdir(d.join("parent"), 0o555) }},
+		{"its parent may not be searched", "parent/files", func(d *directory) error { return os.Mkdir(d.join("parent"), 0o666) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			work := newDirectory(t)
+			check(t, tt.make(work))
+			names := work.names()
+			port := freePort(t)
+			l := launch{program: "server", args: []string{strconv.Itoa(port), tt.path}, workDir: work.path}
+			unprivileged(t, &l, work)
+			if said := refuse(t, l); !strings.Contains(said, strings.Trim(strconv.Quote(tt.path), `"`)) {
+				t.Errorf("on standard error: %q, which does not name the directory", said)
+			}
+			if got := work.names(); len(got) != len(names) {
+				t.Errorf("there is %q now where %q was", got, names)
+			}
+		})
+	}
+}
+
+// unprivileged has a program run as a user who may do nothing that permissions
+// do not allow, in a directory that anybody may write.
+func unprivileged(t *testing.T, l *launch, work *directory) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return // as the tests themselves do
+	}
+	const nobody = 65534
+	l.attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	check(t, errors.Join(os.Chmod(filepath.Dir(work.path), 0o755), os.Chmod(work.path, 0o777)))
+}
+
+func TestModesAreThoseOfTheUmask(t *testing.T) {
+	busy(t)
+	for _, umask := range []fs.FileMode{0o000, 0o022, 0o027, 0o077} {
+		t.Run(fmt.Sprintf("%03o", umask), func(t *testing.T) {
+			s := serve(t, "server", after(fmt.Sprintf("umask %03o", umask)))
+			s.dir.put("2.file", "from an earlier run, with another mode")
+			check(t, os.Chmod(s.dir.join("2.file"), 0o604))
+			check(t, upload(s.port, "hello"))
+			s.outcome(received("hello"))
+			check(t, upload(s.port, strings.Repeat("large", 1e6)))
+			s.outcome(received(strings.Repeat("large", 1e6)))
+			check(t, upload(s.port, ""))
+			s.outcome(received(""))
+			check(t, s.connect().halfClose().hear(greeting).fin())
+			s.outcome(received(""))
+			s.connect().reset()
+			s.outcome(failed)
+			for n := 1; n <= 5; n++ {
+				fi, err := os.Lstat(s.dir.join(numbered(n)))
+				check(t, err)
+				if want := 0o666 &^ umask; fi.Mode() != want {
+					t.Errorf("%s has mode %v; want %v", fi.Name(), fi.Mode(), want)
+				}
+			}
+			s.stop()
+		})
+	}
+}
+
+// Whatever stands at the name of a result is replaced: not written through, and
+// what else leads to it not changed.
+func TestWhatStandsAtTheNameOfAResultIsReplaced(t *testing.T) {
+	busy(t)
+	const old = "from an earlier run, and longer than what comes now"
+	tests := []struct {
+		name string
+		put  func(dir *directory, name string) error
+	}{
+		{"a file of an earlier run", func(d *directory, name string) error { return os.WriteFile(d.join(name), []byte(old), 0o666) }},
+		{"a file that may not be written", func(d *directory, name string) error { return os.WriteFile(d.join(name), []byte(old), 0o400) }},
+		{"a symbolic link to a file", func(d *directory, name string) error { return os.Symlink(d.join("foreign"), d.join(name)) }},
+		{"a symbolic link to a file of the directory", func(d *directory, name string) error { return os.Symlink("foreign", d.join(name)) }},
+		{"a symbolic link to a directory", func(d *directory, name string) error { return os.Symlink("foreign directory", d.join(name)) }},
+		{"a symbolic link to nowhere", func(d *directory, name string) error { return os.Symlink("nowhere", d.join(name)) }},
+		{"a symbolic link to itself", func(d *directory, name string) error { return os.Symlink(name, d.join(name)) }},
+		{"another name of a file", func(d *directory, name string) error { return os.Link(d.join("foreign"), d.join(name)) }},
+		{"a named pipe", func(d *directory, name string) error { return syscall.Mkfifo(d.join(name), 0o666) }},
+	}
+	scripts := []struct {
+		run  func(c *client) *client
+		want outcome
+	}{
+		{func(c *client) *client { return c.greet().send("hello").halfClose() }, received("hello")},
+		{func(c *client) *client { return c.greet().halfClose() }, received("")},
+		{func(c *client) *client { return c.hear(greeting).halfClose() }, received("")},
+		{func(c *client) *client { return c.hear(greeting).send("nonsense") }, failed},
+		{func(c *client) *client { return c.greet().send("hello").taken().reset() }, failed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := serve(t, "server")
+			s.dir.put("foreign", old)
+			check(t, os.Mkdir(s.dir.join("foreign directory"), 0o777))
+			for n := range scripts {
+				check(t, tt.put(s.dir, numbered(n+1)))
+			}
+			for n, script := range scripts {
+				c := script.run(s.connect())
+				if script.want != failed {
+					check(t, c.fin())
+				}
+				s.dir.awaitThat(numbered(n+1)+" is replaced", func() bool {
+					fi, err := os.Lstat(s.dir.join(numbered(n + 1)))
+					return err == nil && fi.Mode().IsRegular() && fi.Size() == int64(len(script.want.file))
+				})
+				s.outcome(script.want)
+			}
+			s.dir.holdsAt("foreign", old)
+			(&directory{t, s.dir.join("foreign directory")}).holds(nil)
+			check(t, os.Remove(s.dir.join("foreign directory")))
+			s.beside = map[string]string{"foreign": old}
+			s.stop()
+		})
+	}
+}
+
+// What is hidden is no result, and what is no result is hidden.
+func TestNothingIsSeenOfAPayloadBeforeItIsWhole(t *testing.T) {
+	busy(t)
+	s := serve(t, "server")
+	s.dir.put("notes.txt", "not ours")
+	s.beside = map[string]string{"notes.txt": "not ours"}
+	visible := func(want ...string) {
+		t.Helper()
+		want = append(want, "notes.txt")
+		for _, name := range s.dir.names() {
+			if name[0] != '.' {
+				if len(want) == 0 || name != want[0] {
+					t.Fatalf("%s is there; want %q", name, want)
+				}
+				want = want[1:]
+			}
+		}
+		if len(want) != 0 {
+			t.Fatalf("%q is not there", want)
+		}
+	}
+	whole, empty, broken := s.connect(), s.connect(), s.connect()
+	for _, c := range []*client{whole, empty, broken} {
+		c.hear(greeting).must(t)
+	}
+	visible()
+	for _, c := range []*client{whole, broken} {
+		c.send(confirm).hear(greeting).send(again).pour(5, block).taken().must(t)
+	}
+	s.dir.awaitHidden(2)
+	visible()
+	check(t, empty.halfClose().fin())
+	s.dir.holdsAt("2.file", "")
+	visible("2.file")
+	check(t, broken.reset().err)
+	s.dir.await("3.file")
+	s.dir.holdsAt("3.file", "ERROR")
+	s.dir.awaitHidden(1)
+	visible("2.file", "3.file")
+	check(t, whole.send("!").halfClose().fin())
+	all := strings.Repeat(string(block), 5) + "!"
+	s.dir.holdsAt("1.file", all)
+	visible("1.file", "2.file", "3.file")
+	if hidden := s.dir.hidden(); len(hidden) > 0 {
+		t.Errorf("%q are there when all have ended", hidden)
+	}
+	s.stop(received(all), received(""), failed)
+}
+
+// Results of an earlier run stay until there are others of their name.
+func TestServerLeavesAloneWhatIsNotItsOwn(t *testing.T) {
+	busy(t)
+	s := serve(t, "server")
+	s.beside = map[string]string{
+		"3.file": "of an earlier run", "10.file": "of an earlier run", "0.file": "", "01.file": "", "-1.file": "", "1.FILE": "",
+		"1.file.bak": "", "1.file~": "", "file": "", "a.file": "", ".hidden": "", ".1.file": "", ".1.file.swp": "", "...": "",
+	}
+	for name, content := range s.beside {
+		s.dir.put(name, content)
+	}
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	s.connect().reset()
+	s.outcome(failed)
+	s.stop()
+}
+
+func TestAStartSweepsWhatAKilledServerLeftAndNothingElse(t *testing.T) {
+	busy(t)
+	s := serve(t, "server")
+	check(t, upload(s.port, "hello"))
+	for range 3 {
+		s.connect().greet().pour(3, block).taken().must(t)
+	}
+	s.dir.awaitHidden(3)
+	s.kill()
+	left := s.dir.hidden()
+	if len(left) != 3 {
+		t.Fatalf("%q is left", left)
+	}
+	// What looks like what is left, but is not.
+	one := left[0]
+	name, random, _ := strings.Cut(one[1:], ".file")
+	name, random = name+".file", strings.TrimLeft(random, ".-_")
+	s.beside = map[string]string{"1.file": "hello"}
+	for _, like := range []string{
+		one[1:], "x" + one, ".x" + one[1:], "." + one, one + "x", one + ".bak", one + "~", one + ".", one + " ", one + "-1",
+		"." + name, "." + name + "1", "." + name + "2026", "." + name + "20260131", "." + name + random[:8], "." + name + random + random,
+		"." + name + "." + random, "." + name + "-" + random, "." + name + "x" + random[1:], "." + name + random[:5] + "x" + random[6:],
+		"." + name + "s" + random, "." + name + ".txt" + random, ".0" + name + random, ".-" + name + random, ".+" + name + random,
+		".0.file" + random, "..file" + random, ".file" + random, ".a.file" + random, ".1a.file" + random, ".99999999999999999999.file" + random,
+		".1.FILE" + random, ".1.fil" + random, ".1file" + random, ".1.file.file" + random, ".1.txt" + random, ".notes" + random, "." + random, ".",
+		".1.file.swp", ".nfs" + random, "1.file" + random, ".1.file" + random + "\n", ".1.file ٣" + random,
+	} {
+		if like == "." || s.beside[like] != "" {
+			continue
+		}
+		s.beside[like] = "not ours: " + like
+		s.dir.put(like, s.beside[like])
+	}
+	// Nor is what only a server's file could be called, but is no file.
+	other := func(digit string) string { return one[:len(one)-1] + digit }
+	digits := strings.ReplaceAll("0123456789", one[len(one)-1:], "")
+	check(t, os.Mkdir(s.dir.join(other(digits[0:1])), 0o777))
+	check(t, os.Symlink("1.file", s.dir.join(other(digits[1:2]))))
+	check(t, os.Symlink("nowhere", s.dir.join(other(digits[2:3]))))
+	check(t, syscall.Mkfifo(s.dir.join(other(digits[3:4])), 0o666))
+
+	next := serve(t, "server", in(s.dir))
+	next.beside = s.beside
+	for _, digit := range digits[:4] {
+		if err := os.Remove(s.dir.join(other(string(digit)))); err != nil {
+			t.Errorf("what is no file is gone: %v", err)
+		}
+	}
+	check(t, upload(next.port, "hello again"))
+	delete(next.beside, "1.file")
+	next.stop(received("hello again"))
+}
+
+func TestAStartDoesNotDisturbTheUploadsOfAnotherServer(t *testing.T) {
+	busy(t)
+	first := serve(t, "server")
+	const n = 5
+	clients := queue(t, first.port, n)
+	for i, c := range clients {
+		c.greet().pour(i+1, block).taken().must(t)
+	}
+	first.dir.awaitHidden(n)
+	before := first.dir.hidden()
+	for range 3 {
+		second := serve(t, "server", in(first.dir))
+		check(t, upload(second.port, "")) // its start is over then
+		check(t, os.Remove(first.dir.join("1.file")))
+		for _, name := range before {
+			if now := first.dir.hidden(); !slices.Contains(now, name) {
+				t.Errorf("after a start of another server there are %v, and %s is gone", now, name)
+			}
+		}
+		second.halt(os.Interrupt)
+		second.silent()
+	}
+	// Also while the other is at work.
+	second := serve(t, "server", in(first.dir))
+	check(t, upload(second.port, "of the second server"))
+	first.dir.holdsAt("1.file", "of the second server")
+	var want []outcome
+	for i, c := range clients {
+		check(t, c.send("!").halfClose().fin())
+		want = append(want, received(strings.Repeat(string(block), i+1)+"!"))
+	}
+	second.halt(os.Interrupt)
+	second.silent()
+	first.stop(want...)
+}
+
+func TestStartsDoNotDisturbAnotherServerThatIsHardAtWork(t *testing.T) {
+	busy(t)
+	first := serve(t, "server", plain)
+	const starts = 15
+	l := first.load(8, 10*starts)
+	for range starts {
+		second := serve(t, "server", plain, in(first.dir))
+		second.halt(os.Interrupt)
+		second.silent()
+	}
+	l.waits(t)
+	if n := l.refused(); n > 0 {
+		t.Errorf("%d uploads have failed", n)
+	}
+	first.halt(os.Interrupt)
+	first.silent()
+	l.judge(first.dir, "ERROR", "")
+}
+
+// fails waits for the end of the connection whose file, name, could not be
+// saved: the client is told by a reset, and the user by one line.
+func (s *service) fails(c *client, name string) {
+	s.t.Helper()
+	if err := c.rst(); err != nil {
+		s.t.Errorf("%s could not be saved: %v", name, err)
+	}
+	if said := s.complaint(); !strings.Contains(said, name) {
+		s.t.Errorf("on standard error: %q, which does not name %s", said, name)
+	}
+}
+
+func TestAFullDiskFailsTheUploadAndNoOther(t *testing.T) {
+	busy(t)
+	const size = 4 << 20
+	s := serve(t, "server", onDiskOf(size))
+
+	// Larger than the disk. There is room for the five bytes again, when the
+	// part that had arrived is gone.
+	s.fails(s.connect().greet().pour(16, block).halfClose(), "1.file")
+	s.outcome(failed)
+	s.dir.awaitHidden(0)
+	check(t, upload(s.port, "small"))
+	s.outcome(received("small"))
+
+	// Two that only together are too large: one fails.
+	a, b := s.connect().greet().pour(3, block).taken(), s.connect().greet().taken()
+	s.fails(b.pour(3, block).halfClose(), "4.file")
+	check(t, a.halfClose().fin())
+	s.outcome(received(strings.Repeat(string(block), 3)))
+	s.outcome(failed)
+
+	// When there is no room at all, what an earlier run has left may not be
+	// taken for the outcome of this.
+	s.dir.put("5.file", "of an earlier run")
+	filler, err := os.Create(s.dir.join("filler"))
+	check(t, err)
+	for piece := len(block); piece > 0; {
+		if _, err := filler.Write(block[:piece]); errors.Is(err, syscall.ENOSPC) {
+			piece /= 2
+		} else {
+			check(t, err)
+		}
+	}
+	check(t, filler.Close())
+	s.fails(s.connect().greet().send("hello").halfClose(), "5.file")
+	if _, err := os.Lstat(s.dir.join("5.file")); !errors.Is(err, fs.ErrNotExist) {
+		s.dir.holdsAt("5.file", "ERROR")
+	} else {
+		s.want = append(s.want, lost)
+	}
+
+	check(t, os.Remove(s.dir.join("filler")))
+	check(t, upload(s.port, "goodbye"))
+	s.outcome(received("goodbye"))
+	s.stop()
+}
+
+// onDiskOf has the program save files on a disk of so many bytes, which nobody
+// else sees, and which is gone when it and the test are.
+func onDiskOf(bytes int) option {
+	return func(l *launch, s *service) {
+		// What the shell sees of the arguments: $1 is the port, $2 FILE-DIR.
+		l.prelude = fmt.Sprintf(`mount -t tmpfs -o size=%d accio "$2"`, bytes)
+		l.attr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		}
+		s.started = func() {
+			disk, err := os.Open(fmt.Sprintf("/proc/%d/root%s", s.cmd.Process.Pid, s.dir.path))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.t.Cleanup(func() { disk.Close() })
+			s.dir = &directory{s.t, fmt.Sprintf("/proc/self/fd/%d", disk.Fd())}
+		}
+	}
+}
+
+func TestALimitOnTheSizeOfFilesFailsTheUploadAndNoOther(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", after("ulimit -f 2048")) // blocks of 512 bytes, or of 1024
+	s.fails(s.connect().greet().pour(8, block).halfClose(), "1.file")
+	s.outcome(failed)
+	check(t, upload(s.port, "small"))
+	s.outcome(received("small"))
+	s.stop()
+}
+
+func TestADirectoryAtTheNameOfAResultFailsTheUploadAndNoOther(t *testing.T) {
+	busy(t)
+	s := serve(t, "server")
+	for n := 1; n <= 3; n++ {
+		check(t, os.Mkdir(s.dir.join(numbered(n)), 0o777))
+	}
+	(&directory{t, s.dir.join("3.file")}).put("foreign", "not ours")
+	// The client has done all right: only the reset tells it.
+	s.fails(s.connect().greet().send("hello").halfClose(), "1.file")
+	s.fails(s.connect().hear(greeting).halfClose(), "2.file")
+	s.fails(s.connect().hear(greeting).send("nonsense"), "3.file")
+	s.want = append(s.want, lost, lost, lost)
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	(&directory{t, s.dir.join("3.file")}).holds(map[string]string{"foreign": "not ours"})
+	for n := 1; n <= 3; n++ {
+		check(t, os.RemoveAll(s.dir.join(numbered(n))))
+	}
+	s.stop()
+}
+
+func TestADirectoryThatMayNoLongerBeWrittenFailsTheUploadAndNoOther(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", func(l *launch, s *service) {
+		unprivileged(t, l, s.dir)
+	})
+	check(t, os.Chmod(s.dir.path, 0o555))
+	s.fails(s.connect().greet().send("hello").halfClose(), "1.file")
+	s.want = append(s.want, lost)
+	check(t, os.Chmod(s.dir.path, 0o777))
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	s.stop()
+}
+
+func TestADirectoryThatIsGoneFailsUploadsAndStopsNothing(t *testing.T) {
+	busy(t)
+	s := serve(t, "server")
+	check(t, upload(s.port, "hello"))
+	begun := s.connect().greet().send("hello").taken().must(t)
+	s.dir.awaitHidden(1)
+	check(t, os.RemoveAll(s.dir.path))
+	s.fails(begun.halfClose(), "2.file")
+	s.fails(s.connect().greet().send("hello").halfClose(), "3.file")
+	s.fails(s.connect().hear(greeting).halfClose(), "4.file")
+	s.halt(os.Interrupt)
+	s.silent()
+}
