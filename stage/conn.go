@@ -126,11 +126,13 @@ func unlessClosed(err error) error {
 	return err
 }
 
-// interrupt ends all I/O on c, now and later, as being due to cause.
-func (c *Conn) interrupt(cause error) {
+// interrupt ends all I/O on c, now and later, with err.
+func (c *Conn) interrupt(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stopped = because(ErrShutdown, cause)
+	if c.stopped == nil {
+		c.stopped = err
+	}
 	c.Net.SetDeadline(time.Unix(1, 0))
 }
 
@@ -183,7 +185,7 @@ func attend(ctx context.Context, nc net.Conn, number uint64, h Handler, orderly 
 	under := innermost(nc)
 	setLinger(under, 0)
 	c := NewConn(nc, number)
-	stop := context.AfterFunc(ctx, func() { c.interrupt(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, func() { c.interrupt(because(ErrShutdown, context.Cause(ctx))) })
 	err = errUnwinding
 	defer func() {
 		stop()

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -36,7 +35,8 @@ type Filer interface {
 // bytes dst has taken. The end of src is no error. All payload goes through
 // here.
 //
-// The gates of a [Reader] and a [Writer] are honoured around each transfer.
+// The gates of a [Reader] and a [Writer] are asked before each read and each
+// write, and told of it after.
 // Where what is behind them are files and connections, on Linux the kernel moves
 // the bytes by splice(2) and none of them enters user space: from a TCP or Unix
 // stream connection or a regular *os.File, to such a connection, an *os.File or a
@@ -51,8 +51,8 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
 	defer t.end()
 	for empty := 0; empty < maxEmptyReads; {
-		max, err := t.allow()
-		if err == errEnd {
+		max, err := ask(t.in, transferSize)
+		if err == io.EOF {
 			return t.written, nil
 		}
 		if err != nil {
@@ -81,10 +81,6 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	}
 	return t.written, io.ErrNoProgress
 }
-
-// errEnd is what a transfer says when a gate before src has ended it, by an
-// io.EOF, as a Reader's Read would return it.
-var errEnd = errors.New("end of the source")
 
 // maxEmptyReads is how many times in a row a reader may return neither bytes
 // nor an error, as in bufio.
@@ -128,17 +124,10 @@ func newTransfer(dst io.Writer, src io.Reader) *transfer {
 	return t
 }
 
-func (t *transfer) allow() (max int, err error) {
-	max = transferSize
-	for _, g := range t.in {
-		if max, err = allow(g, max); err == io.EOF {
-			return 0, errEnd
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	for _, g := range t.out {
+// ask asks gates how many of max bytes may pass.
+func ask(gates []Gate, max int) (int, error) {
+	for _, g := range gates {
+		var err error
 		if max, err = allow(g, max); err != nil {
 			return 0, err
 		}
@@ -177,16 +166,25 @@ func (t *transfer) flush(n int) error {
 
 func (t *transfer) write(b []byte) error {
 	for len(b) > 0 {
-		n, err := t.dst.Write(b)
-		if n < len(b) && err == nil {
-			err = io.ErrShortWrite
+		max, err := ask(t.out, len(b))
+		if err != nil {
+			return err
 		}
+		n, err := t.push(b[:max])
 		if err := t.passed(n, err); err != nil {
 			return err
 		}
 		b = b[n:]
 	}
 	return nil
+}
+
+func writeAll(w io.Writer, b []byte) (int, error) {
+	n, err := w.Write(b)
+	if n < len(b) && err == nil {
+		err = io.ErrShortWrite
+	}
+	return n, err
 }
 
 // passed counts what dst has taken, and tells the gates before it.

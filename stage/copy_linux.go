@@ -21,15 +21,18 @@ type kernel struct {
 	rawSrc  syscall.RawConn // the connection or file, or nil if Read is all there is
 	tcp     bool            // it is a TCP connection
 	rawDst  syscall.RawConn // the file or connection behind dst, or nil
+	socket  bool            // it is a connection
+	splices bool            // from rawSrc to rawDst
 	discard bool
 
 	pipe *pipe // holds bytes between fill and flush, or nil
 
 	// The arguments and results of attempt and drain: those are made once per
 	// transfer, since a closure per call would be an allocation per call.
-	attempt, drain func(fd uintptr) bool
-	max, n         int
-	err            error
+	attempt, drain, send func(fd uintptr) bool
+	max, n               int
+	err                  error
+	bytes                []byte // for send
 }
 
 func (t *transfer) attachSrc() {
@@ -62,10 +65,7 @@ func (t *transfer) attachSrc() {
 }
 
 func (t *transfer) attachDst() {
-	if t.rawSrc == nil {
-		return
-	}
-	t.rawDst, t.discard = nil, false
+	t.rawDst, t.socket, t.splices, t.discard = nil, false, false, false
 	var sc syscall.Conn
 	switch dst := t.dst.(type) {
 	case *os.File:
@@ -73,19 +73,20 @@ func (t *transfer) attachDst() {
 	case Filer:
 		sc = dst.File()
 	case *net.TCPConn:
-		sc = dst
+		sc, t.socket = dst, true
 	case *net.UnixConn:
 		if !isStream(dst) {
 			return
 		}
-		sc = dst
+		sc, t.socket = dst, true
 	default:
 		// MSG_TRUNC drops bytes on TCP only (tcp(7)).
 		t.discard = t.tcp && dst == io.Discard
 		return
 	}
 	if rc, err := sc.SyscallConn(); err == nil {
-		t.rawDst, t.drain = rc, t.tryDrain
+		t.rawDst, t.drain, t.send = rc, t.tryDrain, t.trySend
+		t.splices = t.rawSrc != nil
 	}
 }
 
@@ -117,7 +118,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		case t.discard:
 			op = "recvfrom"
 			t.n, _, t.err = syscall.Recvfrom(int(fd), dropped[:t.max], syscall.MSG_TRUNC)
-		case t.rawDst != nil && blind < 2 && t.takePipe():
+		case t.splices && blind < 2 && t.takePipe():
 			op = "splice"
 			t.n, t.err = splice(int(fd), t.pipe.w, t.max)
 		default:
@@ -148,7 +149,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		case t.err == syscall.EAGAIN:
 			return false
 		case t.err == syscall.EINVAL && op == "splice":
-			t.rawDst = nil // not between these two: by the buffer, then
+			t.splices = false // not between these two: by the buffer, then
 		default:
 			t.err = os.NewSyscallError(op, t.err)
 			return true
@@ -168,8 +169,14 @@ func peek(fd uintptr) (int, error) {
 var dropped [transferSize]byte
 
 func (t *transfer) flushKernel(n int) (error, bool) {
-	if t.discard {
-		return t.passed(n, nil), true
+	for t.discard {
+		max, err := ask(t.out, n)
+		if err == nil {
+			err = t.passed(max, nil)
+		}
+		if n -= max; err != nil || n == 0 {
+			return err, true
+		}
 	}
 	if t.pipe == nil {
 		if t.rawSrc == nil {
@@ -180,8 +187,12 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 	}
 	defer t.endKernel()
 	for t.pipe.held > 0 {
-		t.n, t.err = 0, nil
-		err := t.rawDst.Write(t.drain)
+		max, err := ask(t.out, t.pipe.held)
+		if err != nil {
+			return err, true
+		}
+		t.max, t.n, t.err = max, 0, nil
+		err = t.rawDst.Write(t.drain)
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		if err != nil && !late || t.err == syscall.EINVAL {
 			// The file cannot be spliced to: it is open for appending, or its
@@ -204,7 +215,7 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 // connection, and reports false if that would block.
 func (t *transfer) tryDrain(fd uintptr) bool {
 	for {
-		t.n, t.err = splice(t.pipe.r, int(fd), t.pipe.held)
+		t.n, t.err = splice(t.pipe.r, int(fd), t.max)
 		switch {
 		case t.err == syscall.EINTR:
 		case t.err == syscall.EAGAIN:
@@ -219,10 +230,41 @@ func (t *transfer) tryDrain(fd uintptr) bool {
 	}
 }
 
+// push writes b to dst, or the first part of it for which a connection has room:
+// a gate before it is to know when the peer took something, and not only when it
+// took all.
+func (t *transfer) push(b []byte) (int, error) {
+	if !t.socket {
+		return writeAll(t.dst, b)
+	}
+	t.bytes, t.n, t.err = b, 0, nil
+	err := t.rawDst.Write(t.send)
+	if err == nil {
+		err = os.NewSyscallError("write", t.err)
+	}
+	return max(t.n, 0), err
+}
+
+// trySend makes one attempt to write to the connection, and reports false if
+// that would block.
+func (t *transfer) trySend(fd uintptr) bool {
+	for {
+		t.n, t.err = syscall.Write(int(fd), t.bytes)
+		switch t.err {
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			t.n, t.err = 0, nil
+			return false
+		default:
+			return true
+		}
+	}
+}
+
 // flushPipe writes what the pipe holds to dst through a buffer, and keeps the
 // transfer from using a pipe again.
 func (t *transfer) flushPipe() error {
-	t.rawDst = nil
+	t.splices = false
 	t.take()
 	defer t.release()
 	for t.pipe.held > 0 {

@@ -9,4 +9,5 @@ func (*transfer) attachSrc()                        {}
 func (*transfer) attachDst()                        {}
 func (*transfer) fillKernel(int) (int, error, bool) { return 0, nil, false }
 func (*transfer) flushKernel(int) (error, bool)     { return nil, false }
+func (t *transfer) push(b []byte) (int, error)      { return writeAll(t.dst, b) }
 func (*transfer) endKernel()                        {}

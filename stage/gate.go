@@ -101,10 +101,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		m, err := w.w.Write(p[n : n+max])
-		if m < max && err == nil {
-			err = io.ErrShortWrite
-		}
+		m, err := writeAll(w.w, p[n:n+max])
 		n += m
 		if err = w.gate.Passed(m, err); err != nil {
 			return n, err

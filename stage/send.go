@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -103,42 +102,52 @@ func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
 
 	// The server has nothing more to say but its close. To know whether that
 	// comes too early somebody has to listen while the payload is sent.
-	var ended atomic.Bool // our stream
 	answer := make(chan error, 1)
 	go func() {
-		err := listen(c.In, &ended)
-		answer <- err
-		if err != nil && !ended.Load() {
+		err := listen(c.In)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.interrupt(err) // there is no sense in sending on
 		}
+		answer <- err
 	}()
 	_, err := Copy(NewWriter(reply, s.Sent), NewReader(payload, sourceGate{}))
-	if err == nil {
-		ended.Store(true)
-		*step = StepConfirm
-		err = end.CloseWrite()
+	deadline.SetReadDeadline(time.Unix(1, 0))
+	said := <-answer
+	if errors.Is(said, os.ErrDeadlineExceeded) && err == nil {
+		// What has come at this very moment counts as well.
+		deadline.SetReadDeadline(time.Now().Add(lastLook))
+		said = listen(c.In)
 	}
-	if err != nil {
-		// What the server has said, if anything, is why.
-		deadline.SetReadDeadline(time.Unix(1, 0))
-		said := <-answer
-		if errors.Is(err, syscall.ECONNRESET) {
-			return err // which leaves an end of stream for the listener
-		}
-		if said != nil && !errors.Is(said, os.ErrDeadlineExceeded) {
-			return said
-		}
+	switch {
+	case errors.Is(err, ErrReset) && errors.Is(err, syscall.ECONNRESET):
+		return err // it was told here, and is an end of stream to the listener
+	case !errors.Is(said, os.ErrDeadlineExceeded) && !errors.Is(err, ErrSource):
+		return said
+	case err != nil:
 		return err
+	}
+
+	*step = StepConfirm
+	if err := end.CloseWrite(); err != nil {
+		return because(ErrReset, err)
 	}
 	if s.Confirm > 0 {
 		deadline.SetReadDeadline(time.Now().Add(s.Confirm))
+	} else {
+		deadline.SetReadDeadline(time.Time{})
 	}
-	err = <-answer
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch err := listen(c.In); {
+	case err == ErrGone: // as it should be, now
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: it did not close within %v", ErrIdle, s.Confirm)
+	default:
+		return err
 	}
-	return err
 }
+
+// lastLook is how long a Sender listens once more before it ends its stream.
+const lastLook = time.Millisecond
 
 // handshake speaks the script, a step at a time, since each has its own time.
 func (s Sender) handshake(c *Conn, reply io.Writer, deadline *Deadline) error {
@@ -160,15 +169,13 @@ func (s Sender) handshake(c *Conn, reply io.Writer, deadline *Deadline) error {
 	return nil
 }
 
-// listen waits for the server's close, which is to come when ours has.
-func listen(in io.Reader, ended *atomic.Bool) error {
+// listen waits for the server's close, which is ErrGone, or what else comes.
+func listen(in io.Reader) error {
 	var b [64]byte
 	n, err := in.Read(b[:])
 	switch {
 	case n > 0:
 		return fmt.Errorf("%w: it said %q where its close should be", ErrProtocol, b[:n])
-	case err == io.EOF && ended.Load():
-		return nil
 	case err == io.EOF:
 		return ErrGone
 	default:

@@ -12,7 +12,10 @@ import (
 //
 //	w := stage.NewWriter(conn, stage.NewStallGate(conn, 10*time.Second))
 //
-// Only the time of waiting counts: not that between writes.
+// Only the time of waiting counts: not that between writes. It is exact where
+// [Copy] writes to a TCP or Unix stream connection on Linux; elsewhere what a
+// connection has taken of a write is only known at its end, so that a peer which
+// stops in the midst of one is found out after up to twice the limit.
 type StallGate struct {
 	conn  WriteDeadliner
 	limit time.Duration

@@ -1,0 +1,701 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// patience bounds what ends by itself unless there is a fault.
+const patience = 10 * time.Second
+
+// tcpPair returns the two ends of a TCP connection.
+func tcpPair(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, c := pairOf(t, ln)
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// pairOf returns the two ends of a connection to ln, which it closes.
+func pairOf(t testing.TB, ln net.Listener) (server, client net.Conn) {
+	t.Helper()
+	defer ln.Close()
+	client, err := net.Dial(ln.Addr().Network(), ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	server, err = ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return server, client
+}
+
+// wire returns the two ends of a connection in memory that is as TCP is where
+// net.Pipe is not: a write does not wait for its reader, one direction can end
+// before the other, it can be reset, and a read whose deadline has passed fails
+// even if bytes have arrived. A read returns bytes of one write only, so that
+// who writes decides how a stream is cut.
+func wire() (server, client *wireConn) {
+	a := &stream{changed: make(chan struct{})}
+	b := &stream{changed: make(chan struct{})}
+	return &wireConn{in: a, out: b}, &wireConn{in: b, out: a}
+}
+
+type wireConn struct {
+	net.Conn // none: whatever is not below is not to be called
+	in, out  *stream
+	abrupt   bool // a Close resets
+}
+
+func (c *wireConn) Read(p []byte) (int, error)  { return c.in.read(p) }
+func (c *wireConn) Write(p []byte) (int, error) { return c.out.write(p) }
+func (c *wireConn) CloseWrite() error           { c.out.end(io.EOF); return nil }
+func (c *wireConn) SetLinger(sec int) error     { c.abrupt = sec == 0; return nil }
+
+func (c *wireConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *wireConn) SetReadDeadline(t time.Time) error {
+	c.in.change(func() { c.in.deadline = t })
+	return nil
+}
+
+func (c *wireConn) SetWriteDeadline(t time.Time) error {
+	c.out.change(func() { c.out.writeDeadline = t })
+	return nil
+}
+
+func (c *wireConn) Close() error {
+	c.in.close()
+	if c.abrupt {
+		c.out.end(syscall.ECONNRESET)
+	} else {
+		c.out.end(io.EOF)
+	}
+	return nil
+}
+
+// stream is one direction of a wire.
+type stream struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced at each change
+	parts   [][]byte      // written and not yet read
+	err     error         // what comes after those
+	closed  bool          // by its reader
+
+	deadline, writeDeadline time.Time
+}
+
+// hasPassed reports whether a deadline is set and has passed.
+func hasPassed(deadline time.Time) bool {
+	return !deadline.IsZero() && !time.Now().Before(deadline)
+}
+
+func (s *stream) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *stream) close() { s.change(func() { s.closed = true }) }
+
+func (s *stream) end(err error) {
+	s.change(func() {
+		if s.err == nil {
+			s.err = err
+		}
+	})
+}
+
+func (s *stream) write(p []byte) (n int, err error) {
+	s.change(func() {
+		switch {
+		case hasPassed(s.writeDeadline):
+			err = os.ErrDeadlineExceeded
+			return
+		case s.closed || s.err != nil: // at the other end, or at this one
+			err = syscall.EPIPE
+			return
+		}
+		s.parts = append(s.parts, append([]byte(nil), p...))
+		n = len(p)
+	})
+	return n, err
+}
+
+func (s *stream) read(p []byte) (int, error) {
+	for {
+		n, wait, err := s.tryRead(p)
+		if wait == nil {
+			return n, err
+		}
+		wait()
+	}
+}
+
+func (s *stream) tryRead(p []byte) (n int, wait func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case hasPassed(s.deadline):
+		return 0, nil, os.ErrDeadlineExceeded
+	case s.closed:
+		return 0, nil, net.ErrClosed
+	case len(s.parts) > 0:
+		n = copy(p, s.parts[0])
+		if s.parts[0] = s.parts[0][n:]; len(s.parts[0]) == 0 {
+			s.parts = s.parts[1:]
+		}
+		return n, nil, nil
+	case s.err != nil:
+		return 0, nil, s.err
+	}
+	changed, deadline := s.changed, s.deadline
+	return 0, func() {
+		var passed <-chan time.Time
+		if !deadline.IsZero() {
+			passed = time.After(time.Until(deadline))
+		}
+		select {
+		case <-changed:
+		case <-passed:
+		}
+	}, nil
+}
+
+// act is one thing that a peer does.
+type act func(c net.Conn) error
+
+// says is a peer that sends s in one write.
+func says(s string) act {
+	return func(c net.Conn) error {
+		_, err := io.WriteString(c, s)
+		return err
+	}
+}
+
+// hears is a peer that waits for s, which has to come in one piece.
+func hears(s string) act {
+	return func(c net.Conn) error {
+		buf := make([]byte, len(s)+1)
+		n, err := c.Read(buf)
+		if err == nil && string(buf[:n]) != s {
+			err = fmt.Errorf("heard %q, want %q", buf[:n], s)
+		}
+		return err
+	}
+}
+
+// pauses is a peer that does nothing for d, in a bubble whose time is not real.
+func pauses(d time.Duration) act {
+	return func(net.Conn) error {
+		time.Sleep(d)
+		return nil
+	}
+}
+
+// ends is a peer that ends its stream, and still listens if that can be.
+func ends(c net.Conn) error {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}
+
+// resets is a peer that breaks the connection off.
+func resets(c net.Conn) error {
+	setLinger(c, 0)
+	return c.Close()
+}
+
+// play has a peer act, and tells how that went: nil, or the error of the first
+// act that failed.
+func play(c net.Conn, acts ...act) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		for _, do := range acts {
+			if err := do(c); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	return done
+}
+
+// farewell waits for the other side's close, and returns nil if it is orderly.
+func farewell(c net.Conn) error {
+	c.SetReadDeadline(time.Now().Add(patience))
+	_, err := io.Copy(io.Discard, c)
+	return err
+}
+
+// stops is a Handler that returns err.
+func stops(err error) Handler {
+	return HandlerFunc(func(context.Context, *Conn) error { return err })
+}
+
+func TestNewConn(t *testing.T) {
+	server, client := wire()
+	c := NewConn(server, 42)
+	if c.Net != server || c.Number != 42 {
+		t.Errorf("the connection is %v, number %d", c.Net, c.Number)
+	}
+	if c.Out != io.Discard || c.Counter != nil {
+		t.Errorf("the sink is %v, counted by %v, before a stage has set any", c.Out, c.Counter)
+	}
+	done := play(client, says("ping"), hears("pong"))
+	buf := make([]byte, 8)
+	if n, err := c.In.Read(buf); string(buf[:n]) != "ping" || err != nil {
+		t.Errorf("In has %q, %v", buf[:n], err)
+	}
+	if n, err := io.WriteString(c.Reply, "pong"); n != 4 || err != nil {
+		t.Errorf("Reply took %d, %v", n, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConnSaysWhyItEnded(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(t *testing.T, server, client *net.TCPConn) error // on a connection of its own
+		is   []error
+		not  []error
+	}{
+		{"the end of the stream stays io.EOF",
+			func(t *testing.T, server, client *net.TCPConn) error {
+				client.CloseWrite()
+				_, err := NewConn(server, 1).In.Read(make([]byte, 1))
+				return err
+			},
+			[]error{io.EOF}, []error{ErrReset}},
+		{"a deadline stays a deadline",
+			func(t *testing.T, server, client *net.TCPConn) error {
+				c := NewConn(server, 1)
+				c.NewDeadline().SetReadDeadline(time.Unix(1, 0))
+				_, err := c.In.Read(make([]byte, 1))
+				return err
+			},
+			[]error{os.ErrDeadlineExceeded}, []error{ErrReset, ErrIdle, ErrShutdown}},
+		{"a reset breaks what comes in",
+			func(t *testing.T, server, client *net.TCPConn) error {
+				resets(client)
+				_, err := NewConn(server, 1).In.Read(make([]byte, 1))
+				return err
+			},
+			[]error{ErrReset}, []error{ErrShutdown, io.EOF}},
+		{"a reset breaks what goes out",
+			func(t *testing.T, server, client *net.TCPConn) error {
+				resets(client)
+				c := NewConn(server, 1)
+				server.SetWriteDeadline(time.Now().Add(patience))
+				for {
+					if _, err := c.Reply.Write(make([]byte, 1)); err != nil {
+						return err
+					}
+				}
+			},
+			[]error{ErrReset}, []error{ErrShutdown}},
+		{"a connection that is closed on this side is broken too",
+			func(t *testing.T, server, client *net.TCPConn) error {
+				server.Close()
+				_, err := NewConn(server, 1).In.Read(make([]byte, 1))
+				return err
+			},
+			[]error{ErrReset, net.ErrClosed}, []error{ErrShutdown}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server, client := tcpPair(t)
+			err := tt.do(t, server, client)
+			for _, is := range tt.is {
+				if !errors.Is(err, is) {
+					t.Errorf("%v is not: %v", err, is)
+				}
+			}
+			for _, not := range tt.not {
+				if errors.Is(err, not) {
+					t.Errorf("%v is: %v", err, not)
+				}
+			}
+		})
+	}
+}
+
+func TestServeClosesAsThePeerMayTakeIt(t *testing.T) {
+	storage := fmt.Errorf("1.file %w: %w", ErrStorage, errOne)
+	tests := []struct {
+		name    string
+		err     error // of the handler
+		orderly bool
+	}{
+		{"a connection that ended well", nil, true},
+		{"a silent peer, which has not ended its stream", ErrIdle, true},
+		{"a silent peer, as Idle says it", fmt.Errorf("%w: no byte for 10s", ErrIdle), true},
+		{"a silent peer whose outcome could not be told", errors.Join(ErrIdle, ErrReport), true},
+		{"a silent peer of whom not even that could be stored", errors.Join(ErrIdle, storage), false},
+		{"a payload that could not be stored", storage, false},
+		{"an outcome that could not be told", ErrReport, false},
+		{"a peer that does not follow the protocol", ErrProtocol, false},
+		{"a connection that broke", ErrReset, false},
+		{"a stop", ErrShutdown, false},
+		{"a panic that was caught", &PanicError{Value: "stop"}, false},
+		{"an error of a handler's own", errOne, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server, client := tcpPair(t)
+			client.CloseWrite()
+			if err := Serve(t.Context(), server, 1, stops(tt.err)); err != tt.err {
+				t.Errorf("Serve returned %v, want this very one: %v", err, tt.err)
+			}
+			if err := farewell(client); (err == nil) != tt.orderly {
+				t.Errorf("the peer saw it end with %v", err)
+			}
+			if _, err := server.Write(nil); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("the connection is still open: %v", err)
+			}
+		})
+	}
+}
+
+func TestServeResetsWhereNobodyReturns(t *testing.T) {
+	tests := map[string]func(){
+		"a panic":             func() { panic("stop") },
+		"the goroutine's end": runtime.Goexit,
+	}
+	for name, do := range tests {
+		t.Run(name, func(t *testing.T) {
+			server, client := tcpPair(t)
+			client.CloseWrite()
+			passed := make(chan any)
+			go func() {
+				defer func() { passed <- recover() }()
+				Serve(t.Context(), server, 1, HandlerFunc(func(context.Context, *Conn) error {
+					do()
+					return nil
+				}))
+			}()
+			if v := <-passed; name == "a panic" && v != "stop" {
+				t.Errorf("the panic's value has become %v", v)
+			}
+			if farewell(client) == nil {
+				t.Error("the peer saw an orderly close")
+			}
+		})
+	}
+}
+
+func TestServeGivesTheConnectionToItsHandler(t *testing.T) {
+	server, _ := wire()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	called := false
+	Serve(ctx, server, 7, HandlerFunc(func(got context.Context, c *Conn) error {
+		called = true
+		if got != ctx || c.Net != server || c.Number != 7 {
+			t.Errorf("served %v as number %d", c.Net, c.Number)
+		}
+		return nil
+	}))
+	if !called {
+		t.Error("the handler was not called")
+	}
+}
+
+func TestACancelledContextEndsWhateverIsGoingOn(t *testing.T) {
+	reads := func(_ context.Context, c *Conn) error {
+		_, err := io.ReadAll(c.In)
+		return err
+	}
+	writes := func(_ context.Context, c *Conn) error {
+		for {
+			if _, err := c.Reply.Write(make([]byte, 1<<16)); err != nil {
+				return err
+			}
+		}
+	}
+	ends := map[string]func(t *testing.T) net.Conn{
+		"net.Pipe": func(t *testing.T) net.Conn {
+			server, client := net.Pipe()
+			t.Cleanup(func() { client.Close() })
+			return server
+		},
+		"TCP": func(t *testing.T) net.Conn { server, _ := tcpPair(t); return server },
+	}
+	handlers := map[string]HandlerFunc{"a read": reads, "a write": writes, "a copy": Receive.Serve}
+	for network, open := range ends {
+		for what, h := range handlers {
+			t.Run(what+" on "+network, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				entered := make(chan struct{})
+				go func() { <-entered; cancel(errOne) }()
+				err := Serve(ctx, open(t), 1, HandlerFunc(func(ctx context.Context, c *Conn) error {
+					close(entered)
+					return h(ctx, c)
+				}))
+				if !errors.Is(err, ErrShutdown) || !errors.Is(err, errOne) || errors.Is(err, ErrReset) {
+					t.Errorf("ended with %v, want ErrShutdown and its cause", err)
+				}
+			})
+			t.Run(what+" on "+network+", before it began", func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cancel(errOne)
+				err := Serve(ctx, open(t), 1, h)
+				if !errors.Is(err, ErrShutdown) || !errors.Is(err, errOne) {
+					t.Errorf("ended with %v, want ErrShutdown and its cause", err)
+				}
+			})
+		}
+	}
+}
+
+func TestAStopIsSeenByThePeerAsAReset(t *testing.T) {
+	server, client := tcpPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	says("half of it")(client)
+	sink := testGate{passed: func(n int, err error) error { cancel(); return err }}
+	err := Serve(ctx, server, 1, Chain{into(NewWriter(io.Discard, sink))}.Then(Receive))
+	if !errors.Is(err, ErrShutdown) {
+		t.Error(err)
+	}
+	if farewell(client) == nil {
+		t.Error("the peer saw an orderly close")
+	}
+}
+
+// What a handler does besides I/O on the connection is its own: a commit that
+// is under way when the stop comes is finished, and the peer hears of it.
+func TestAStopDoesNotInterruptACommit(t *testing.T) {
+	server, client := tcpPair(t)
+	client.CloseWrite()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := Serve(ctx, server, 1, HandlerFunc(func(ctx context.Context, c *Conn) error {
+		if err := Receive.Serve(ctx, c); err != nil {
+			t.Errorf("the payload did not arrive: %v", err)
+		}
+		cancel()
+		awaitStop(t, c)
+		return nil // committed
+	}))
+	if err != nil {
+		t.Error(err)
+	}
+	if err := farewell(client); err != nil {
+		t.Errorf("the peer was told of failure: %v", err)
+	}
+}
+
+// awaitStop returns when I/O on c has been interrupted.
+func awaitStop(t *testing.T, c *Conn) {
+	for start := time.Now(); c.interrupted() == nil; runtime.Gosched() {
+		if time.Since(start) > patience {
+			t.Error("I/O is not interrupted")
+			return
+		}
+	}
+}
+
+func TestNoDeadlineOutlivesAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		defer client.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		Serve(ctx, server, 1, HandlerFunc(func(_ context.Context, c *Conn) error {
+			before := c.NewDeadline()
+			before.SetReadDeadline(time.Now().Add(time.Minute))
+			cancel()
+			synctest.Wait()
+			for _, d := range []*Deadline{before, c.NewDeadline()} {
+				for _, at := range []time.Time{{}, time.Now().Add(time.Hour), {}} {
+					if err := d.SetReadDeadline(at); err != nil {
+						t.Error(err)
+					}
+					start := time.Now()
+					if _, err := c.In.Read(make([]byte, 1)); !errors.Is(err, ErrShutdown) || time.Since(start) != 0 {
+						t.Errorf("a read ended with %v after %v", err, time.Since(start))
+					}
+				}
+			}
+			return nil
+		}))
+	})
+}
+
+func TestTheNearestDeadlineIsTheConnections(t *testing.T) {
+	const none = -1
+	tests := []struct {
+		name string
+		set  [][]time.Duration // for each deadline, what it is set to in turn
+		want time.Duration
+	}{
+		{"of none", nil, none},
+		{"of one", [][]time.Duration{{5}}, 5},
+		{"of one that is not set", [][]time.Duration{{}}, none},
+		{"of one that was removed", [][]time.Duration{{5, none}}, none},
+		{"of one that was removed before it was set", [][]time.Duration{{none, none}}, none},
+		{"of one that was put off", [][]time.Duration{{5, 7}}, 7},
+		{"of one that was brought forward", [][]time.Duration{{5, 3}}, 3},
+		{"of one that was set again after it was removed", [][]time.Duration{{5, none, 7}}, 7},
+		{"the first of two", [][]time.Duration{{3}, {5}}, 3},
+		{"the second of two", [][]time.Duration{{5}, {3}}, 3},
+		{"the one of two that is not removed", [][]time.Duration{{3, none}, {5}}, 5},
+		{"the other of two that is not removed", [][]time.Duration{{5}, {3, none}}, 5},
+		{"of two after the nearer was put off", [][]time.Duration{{5}, {3, 7}}, 5},
+		{"of three", [][]time.Duration{{7}, {5, none, 4}, {6}}, 4},
+	}
+	for network, open := range inMemory {
+		for _, tt := range tests {
+			t.Run(tt.name+", on "+network, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server, client := open()
+					defer server.Close()
+					c, start := NewConn(server, 1), time.Now()
+					for _, set := range tt.set {
+						d := c.NewDeadline()
+						for _, after := range set {
+							at := time.Time{}
+							if after != none {
+								at = start.Add(after * time.Second)
+							}
+							if err := d.SetReadDeadline(at); err != nil {
+								t.Error(err)
+							}
+						}
+					}
+					done := play(client, pauses(24*time.Hour), ends)
+					_, err := c.In.Read(make([]byte, 1))
+					took := time.Since(start)
+					if tt.want == none {
+						if err != io.EOF || took != 24*time.Hour {
+							t.Errorf("a read ended with %v after %v, want the end of the stream", err, took)
+						}
+					} else if !errors.Is(err, os.ErrDeadlineExceeded) || took != tt.want*time.Second {
+						t.Errorf("a read ended with %v after %v, want a deadline of %v s", err, took, int64(tt.want))
+					}
+					<-done
+				})
+			})
+		}
+	}
+}
+
+func TestDeadlinesAreSafeForManyGoroutines(t *testing.T) {
+	server, client := wire()
+	c := NewConn(server, 1)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			d := c.NewDeadline()
+			for range 200 {
+				d.SetReadDeadline(time.Now().Add(time.Hour))
+				d.SetReadDeadline(time.Now().Add(time.Minute))
+				d.SetReadDeadline(time.Time{})
+			}
+		})
+	}
+	says("x")(client)
+	if _, err := c.In.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if at := server.in.deadline; !at.IsZero() || len(c.deadlines) != 0 {
+		t.Errorf("all are removed, and the connection has %v, of %d", at, len(c.deadlines))
+	}
+}
+
+func TestADeadlineThatIsSetAgainIsStillOne(t *testing.T) {
+	server, _ := wire()
+	c := NewConn(server, 1)
+	d := c.NewDeadline()
+	for range 100 {
+		d.SetReadDeadline(time.Now().Add(time.Hour))
+	}
+	if len(c.deadlines) != 1 {
+		t.Errorf("the connection knows of %d", len(c.deadlines))
+	}
+}
+
+// What kills the process does not ask what the close is to say.
+func TestAProcessThatDiesResetsWhatItServes(t *testing.T) {
+	server, client := wire()
+	Serve(t.Context(), server, 1, HandlerFunc(func(context.Context, *Conn) error {
+		if !server.abrupt {
+			t.Error("an end of the process would be an orderly close")
+		}
+		return nil
+	}))
+	if err := farewell(client); err != nil {
+		t.Errorf("the peer saw it end with %v", err)
+	}
+}
+
+// layer is a connection over another, which has a last word to say.
+type layer struct {
+	net.Conn
+	log *[]string
+}
+
+func (l layer) NetConn() net.Conn { return l.Conn }
+
+func (l layer) Close() error {
+	if _, err := io.WriteString(l.Conn, "goodbye"); err == nil {
+		*l.log = append(*l.log, "goodbye")
+	}
+	return l.Conn.Close()
+}
+
+// What a layer says at its close would make a reset look like an orderly end.
+func TestServeResetsWhatALayerStandsOn(t *testing.T) {
+	for _, layers := range []int{1, 3} {
+		for _, err := range []error{nil, errOne} {
+			t.Run(fmt.Sprint(layers, " layers, and ", err), func(t *testing.T) {
+				server, client := wire()
+				var log []string
+				conn := net.Conn(server)
+				for range layers {
+					conn = layer{conn, &log}
+				}
+				Serve(t.Context(), conn, 1, stops(err))
+				if end := farewell(client); (end == nil) != (err == nil) {
+					t.Errorf("the peer saw it end with %v", end)
+				}
+				if said := len(log) > 0; said != (err == nil) {
+					t.Errorf("the layers said %q", log)
+				}
+			})
+		}
+	}
+}
+
+func TestServeClosesAConnectionThatKnowsNoReset(t *testing.T) {
+	for _, err := range []error{nil, errOne} {
+		server, client := net.Pipe()
+		Serve(t.Context(), server, 1, stops(err))
+		if got := farewell(client); got != nil {
+			t.Errorf("with %v the peer saw it end with %v", err, got)
+		}
+	}
+}

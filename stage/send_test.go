@@ -1,0 +1,366 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+)
+
+// testSender is a Sender whose limits can be told apart.
+func testSender() Sender {
+	return Sender{Script: Accio.Mirror(), Greeting: 5 * time.Second, Stall: 10 * time.Second, Confirm: 20 * time.Second}
+}
+
+// hearsAll is a peer that takes what is sent until its end, which is to be s.
+func hearsAll(s string) act {
+	return func(c net.Conn) error {
+		b, err := io.ReadAll(c)
+		if err == nil && string(b) != s {
+			err = fmt.Errorf("heard %q, want %q", b, s)
+		}
+		return err
+	}
+}
+
+// hearsFirst is a peer that takes s, however it is cut.
+func hearsFirst(s string) act {
+	return func(c net.Conn) error {
+		b := make([]byte, len(s))
+		_, err := io.ReadFull(c, b)
+		if err == nil && string(b) != s {
+			err = fmt.Errorf("heard %q, want %q", b, s)
+		}
+		return err
+	}
+}
+
+// shakes is a server that speaks its half of the handshake.
+func shakes(c net.Conn) error { return Accio.Run(c, c) }
+
+func TestSend(t *testing.T) {
+	slow := []any{"hello, ", time.Minute, "world", time.Minute}
+	tests := []struct {
+		name   string
+		src    io.Reader
+		server []act
+		step   SendStep // where it fails; nothing if it does not
+		sent   int64
+		is     []error
+		after  time.Duration
+	}{
+		{name: "a payload that the server confirms",
+			server: []act{shakes, hearsAll("hello, world"), net.Conn.Close}, sent: 12},
+		{name: "a payload that the server confirms after a while",
+			server: []act{shakes, hearsAll("hello, world"), pauses(19 * time.Second), net.Conn.Close}, sent: 12, after: 19 * time.Second},
+		{name: "an empty payload", src: strings.NewReader(""),
+			server: []act{shakes, hearsAll(""), net.Conn.Close}},
+		{name: "a payload that is slow to come", src: &slowSource{slow},
+			server: []act{shakes, hearsAll("hello, world"), net.Conn.Close}, sent: 12, after: 2 * time.Minute},
+		{name: "a server that is slow to greet",
+			server: []act{pauses(4 * time.Second), says(AccioGreeting), hearsFirst(AccioConfirm), pauses(4 * time.Second), says(AccioGreeting), hearsAll(AccioConfirmAgain + "hello, world"), net.Conn.Close},
+			sent:   12, after: 8 * time.Second},
+		{name: "a greeting in pieces",
+			server: []act{says("acc"), pauses(time.Second), says("io\r"), says("\n"), hearsFirst(AccioConfirm), says(AccioGreeting), hearsAll(AccioConfirmAgain + "hello, world"), net.Conn.Close},
+			sent:   12, after: time.Second},
+
+		{name: "a server that never greets", step: StepHandshake, is: []error{ErrIdle}, after: 5 * time.Second},
+		{name: "a server that greets once only", server: []act{says(AccioGreeting)}, step: StepHandshake, is: []error{ErrIdle}, after: 5 * time.Second},
+		{name: "a server that stops within its greeting",
+			server: []act{says("acc"), pauses(4 * time.Second), says("i")}, step: StepHandshake, is: []error{ErrIdle}, after: 5 * time.Second},
+		{name: "a server that greets otherwise", server: []act{says("220 hello\r\n")}, step: StepHandshake, is: []error{ErrProtocol}},
+		{name: "a server that closes instead of a greeting", server: []act{net.Conn.Close}, step: StepHandshake, is: []error{ErrGone}},
+		{name: "a server that closes within its greeting", server: []act{says("acc"), net.Conn.Close}, step: StepHandshake, is: []error{ErrGone}},
+		{name: "a server that closes after its first greeting",
+			server: []act{says(AccioGreeting), hearsFirst(AccioConfirm), net.Conn.Close}, step: StepHandshake, is: []error{ErrGone}},
+		{name: "a server that resets instead of a greeting", server: []act{resets}, step: StepHandshake, is: []error{ErrReset, syscall.ECONNRESET}},
+
+		{name: "a server that gives up in the payload", src: &slowSource{slow},
+			server: []act{shakes, hearsFirst("hello, "), net.Conn.Close}, step: StepPayload, sent: 7, is: []error{ErrGone}, after: time.Minute},
+		{name: "a server that resets in the payload", src: &slowSource{slow},
+			server: []act{shakes, hearsFirst("hello, "), resets}, step: StepPayload, sent: 7, is: []error{ErrReset, syscall.ECONNRESET}, after: time.Minute},
+		{name: "a server that says something in the payload", src: &slowSource{slow},
+			server: []act{shakes, hearsFirst("hello, "), says("what?")}, step: StepPayload, sent: 7, is: []error{ErrProtocol}, after: time.Minute},
+		{name: "a payload that cannot be read", src: iotest.ErrReader(errOne),
+			server: []act{shakes}, step: StepPayload, is: []error{ErrSource, errOne}},
+		{name: "a payload that cannot be read to its end", src: io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(errOne)),
+			server: []act{shakes}, step: StepPayload, sent: 5, is: []error{ErrSource, errOne}},
+
+		{name: "a server that never confirms",
+			server: []act{shakes, hearsAll("hello, world")}, step: StepConfirm, sent: 12, is: []error{ErrIdle}, after: 20 * time.Second},
+		{name: "a server that resets instead of confirming",
+			server: []act{shakes, hearsAll("hello, world"), resets}, step: StepConfirm, sent: 12, is: []error{ErrReset, syscall.ECONNRESET}},
+		{name: "a server that says something instead of confirming",
+			server: []act{shakes, hearsAll("hello, world"), says("ok")}, step: StepConfirm, sent: 12, is: []error{ErrProtocol}},
+	}
+	kinds := []error{ErrIdle, ErrProtocol, ErrReset, ErrShutdown, ErrStorage, ErrSource, ErrGone, ErrPanic}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, server := wire()
+				start := time.Now()
+				done := play(server, tt.server...)
+				if tt.src == nil {
+					tt.src = strings.NewReader("hello, world")
+				}
+				s := testSender()
+				s.Sent = new(Counter)
+				n, err := s.Send(t.Context(), conn, tt.src)
+				if took := time.Since(start); took < tt.after || took > tt.after+idleError {
+					t.Errorf("ended after %v, want %v", took, tt.after)
+				}
+				if n != tt.sent || s.Sent.Count() != tt.sent {
+					t.Errorf("sent %d, counted %d; want %d", n, s.Sent.Count(), tt.sent)
+				}
+				var failed *SendError
+				switch {
+				case tt.step == "":
+					if err != nil {
+						t.Errorf("failed: %v", err)
+					}
+				case !errors.As(err, &failed):
+					t.Fatalf("ended with %v", err)
+				default:
+					if failed.Step != tt.step || failed.Sent != tt.sent {
+						t.Errorf("failed at the %s after %d, want the %s after %d", failed.Step, failed.Sent, tt.step, tt.sent)
+					}
+				}
+				for _, is := range tt.is {
+					if !errors.Is(err, is) {
+						t.Errorf("%v: is not %q", err, is)
+					}
+				}
+				for _, kind := range kinds {
+					wanted := false
+					for _, is := range tt.is {
+						wanted = wanted || is == kind
+					}
+					if errors.Is(err, kind) && !wanted {
+						t.Errorf("%v: is %q, too", err, kind)
+					}
+				}
+				if err := <-done; err != nil {
+					t.Errorf("the server: %v", err)
+				}
+				// A server that is still there must not take it for the whole.
+				if err != nil && tt.step != StepConfirm && !server.in.closed {
+					if _, end := io.Copy(io.Discard, server); end == nil {
+						t.Error("the server saw the client end in order")
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestSendWithoutLimitsWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, server := wire()
+		done := play(server, pauses(time.Hour), shakes, hearsAll("hello"), pauses(time.Hour), net.Conn.Close)
+		n, err := Sender{Script: Accio.Mirror()}.Send(t.Context(), conn, strings.NewReader("hello"))
+		if n != 5 || err != nil {
+			t.Errorf("sent %d, %v", n, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// halfPipe is a net.Pipe, whose writes wait for the peer, with an end of its own.
+type halfPipe struct{ net.Conn }
+
+func (halfPipe) CloseWrite() error { return errors.New("not to be called") }
+
+func TestSendToAServerThatTakesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		takes int64
+		after time.Duration
+	}{
+		{"nothing", 0, 10 * time.Second},
+		{"a part", 5, 20 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, server := net.Pipe()
+				start := time.Now()
+				peer := []act{shakes}
+				if tt.takes > 0 {
+					peer = append(peer, pauses(3*time.Second), takes(tt.takes))
+				}
+				done := play(server, peer...)
+				n, err := testSender().Send(t.Context(), halfPipe{conn}, strings.NewReader("hello, world"))
+				var failed *SendError
+				if n != tt.takes || !errors.Is(err, ErrIdle) || !errors.As(err, &failed) || failed.Step != StepPayload {
+					t.Errorf("sent %d, %v", n, err)
+				}
+				if took := time.Since(start); took < tt.after || took > tt.after+idleError {
+					t.Errorf("ended after %v, want %v", took, tt.after)
+				}
+				<-done
+			})
+		})
+	}
+}
+
+func TestACancelledContextEndsASend(t *testing.T) {
+	tests := []struct {
+		name   string
+		server []act
+		src    io.Reader
+		step   SendStep
+	}{
+		{"before a greeting", nil, nil, StepHandshake},
+		{"between two greetings", []act{says(AccioGreeting)}, nil, StepHandshake},
+		{"before it is confirmed", []act{shakes, hearsAll("hello, world")}, nil, StepConfirm},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, server := wire()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				start := time.Now()
+				time.AfterFunc(time.Second, func() { cancel(errOne) })
+				done := play(server, tt.server...)
+				_, err := testSender().Send(ctx, conn, strings.NewReader("hello, world"))
+				var failed *SendError
+				if !errors.Is(err, ErrShutdown) || !errors.Is(err, errOne) || !errors.As(err, &failed) || failed.Step != tt.step {
+					t.Errorf("ended with %v", err)
+				}
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("ended after %v", took)
+				}
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				if _, end := io.Copy(io.Discard, server); end == nil && tt.step != StepConfirm {
+					t.Error("the server saw the client end in order")
+				}
+			})
+		})
+	}
+}
+
+// A server that has closed before the client's end has not kept the payload,
+// even if nobody has looked until then.
+func TestSendTakesAnEarlyCloseForNoConfirmation(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			conn, server := wire()
+			done := play(server, shakes, hearsFirst("hello"))
+			closes := readerFunc(func([]byte) (int, error) {
+				server.Close()
+				return 0, io.EOF
+			})
+			_, err := testSender().Send(t.Context(), conn, io.MultiReader(strings.NewReader("hello"), closes))
+			if !errors.Is(err, ErrGone) {
+				t.Errorf("ended with %v", err)
+			}
+			<-done
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// What is sent before the script has it could be taken for a part of it.
+func TestSendDoesNotReadThePayloadBeforeItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, server := wire()
+		var shaken atomic.Bool
+		done := play(server, says(AccioGreeting), hears(AccioConfirm), pauses(time.Second), func(c net.Conn) error {
+			shaken.Store(true)
+			return says(AccioGreeting)(c)
+		}, hearsAll(AccioConfirmAgain+"hello"), net.Conn.Close)
+		src := strings.NewReader("hello")
+		_, err := testSender().Send(t.Context(), conn, readerFunc(func(p []byte) (int, error) {
+			if !shaken.Load() {
+				t.Error("the payload was read before the second greeting")
+			}
+			return src.Read(p)
+		}))
+		if err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPanicOfThePayloadsSourceResets(t *testing.T) {
+	conn, server := wire()
+	done := play(server, shakes)
+	func() {
+		defer func() {
+			if v := recover(); v != errOne {
+				t.Errorf("the panic has become %v", v)
+			}
+		}()
+		testSender().Send(t.Context(), conn, readerFunc(func([]byte) (int, error) { panic(errOne) }))
+	}()
+	<-done
+	if farewell(server) == nil {
+		t.Error("the server saw an orderly end")
+	}
+}
+
+func TestSendOverAConnectionThatCannotEndItsStream(t *testing.T) {
+	conn, server := net.Pipe()
+	done := play(server, shakes, hearsAll(""))
+	_, err := Sender{Script: Accio.Mirror()}.Send(t.Context(), conn, strings.NewReader("hello"))
+	if err == nil {
+		t.Error("it succeeded")
+	}
+	<-done
+}
+
+func TestSendSpeaksWithServe(t *testing.T) {
+	payload := noise(300_000, 14)
+	for _, fails := range []bool{false, true} {
+		t.Run(fmt.Sprint("with a store that fails: ", fails), func(t *testing.T) {
+			server, client := tcpPair(t)
+			store := newMapStore()
+			if fails {
+				store.fault = faults(map[string]error{"commit": errOne})
+			}
+			served := make(chan error, 1)
+			go func() {
+				served <- Serve(t.Context(), server, 1, Chain{
+					Save{Store: store, Name: NumberedFile, Mark: ErrorMark},
+					Idle{Limit: patience},
+					Handshake{Script: Accio},
+				}.Then(Receive))
+			}()
+			s := testSender()
+			n, err := s.Send(t.Context(), client, strings.NewReader(string(payload)))
+			if n != int64(len(payload)) || (err != nil) != fails {
+				t.Errorf("sent %d, %v", n, err)
+			}
+			var failed *SendError
+			if fails && (!errors.As(err, &failed) || failed.Step != StepConfirm || !errors.Is(err, ErrReset)) {
+				t.Errorf("ended with %v", err)
+			}
+			if err := <-served; errors.Is(err, ErrStorage) != fails {
+				t.Errorf("the server: %v", err)
+			}
+			if !fails {
+				sameBytes(t, []byte(store.files["1.file"]), payload)
+			}
+		})
+	}
+}
