@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -170,7 +171,7 @@ func faultyKinds() []kind {
 }
 
 func upload(p *place, name string) error {
-	f, err := p.Create(nil, name)
+	f, err := p.Create(context.TODO(), name)
 	if err != nil {
 		return err
 	}

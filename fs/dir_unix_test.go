@@ -4,6 +4,7 @@ package fs
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -438,7 +439,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		p, err := s.Create(nil, "1.file")
+		p, err := s.Create(context.TODO(), "1.file")
 		if err != nil {
 			return err
 		}

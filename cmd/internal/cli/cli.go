@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -35,10 +34,6 @@ type exitError struct {
 
 func (e *exitError) Unwrap() error { return e.error }
 
-// lastMoment is when, after a signal, the program ends whatever it is doing. The
-// system resets what connections are left then, as stage.Serve has arranged.
-const lastMoment = 950 * time.Millisecond
-
 // Version is set by the linker; otherwise the module's is shown.
 var Version string
 
@@ -48,18 +43,15 @@ type Flags struct {
 }
 
 // Command is a program: a pointer to a struct with the arguments as kong has
-// them, and what to do with them. A SIGINT, SIGTERM or SIGQUIT cancels ctx, and
-// Run then returns within a second: nil, since to be stopped is no failure.
+// them, and what to do with them. A SIGINT, SIGTERM or SIGQUIT cancels ctx.
 type Command interface {
 	Run(ctx context.Context) error
 }
 
 // Main reads the arguments of the process into cmd, runs it and exits.
 func Main(cmd Command, name, description string) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	defer stop()
-	// A disk or a pipe that hangs must not keep the program from ending.
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { os.Exit(0) }) })()
+	// For good: one more signal while the program ends is to change nothing.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	// A write to a pipe that nobody reads is to be an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,16 @@ const Silence = 10 * time.Second
 // grace is how long a stop waits for connections to end. A program is to be
 // gone within a second of a signal, and there is more to be done than wait.
 const grace = 400 * time.Millisecond
+
+// lastMoment is when, after a signal, a server ends whatever it is doing.
+const lastMoment = 950 * time.Millisecond
+
+// EndInTime sees to it that a disk or a pipe that hangs does not keep a server
+// from ending, with exit code 0, within a second after ctx is cancelled. The
+// system resets the connections that are left then, as stage.Serve has arranged.
+func EndInTime(ctx context.Context) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { os.Exit(0) }) })
+}
 
 // Serve serves the connections of ln, which it closes, through h until ctx is
 // cancelled, and returns nil then. A failure of one connection that somebody
