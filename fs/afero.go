@@ -49,10 +49,10 @@ type anyDir struct {
 func (d *anyDir) join(name string) string { return filepath.Join(d.path, name) }
 
 func (d *anyDir) create(name string) (temporary, error) {
-	for {
+	for attempt := 1; ; attempt++ {
 		temp := tempName(name)
 		f, err := d.afs.OpenFile(d.join(temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		if errors.Is(err, os.ErrExist) {
+		if errors.Is(err, os.ErrExist) && attempt < maxAttempts {
 			continue
 		}
 		if err != nil {
@@ -65,6 +65,10 @@ func (d *anyDir) create(name string) (temporary, error) {
 		return t, nil
 	}
 }
+
+// maxAttempts is how many random names may be taken before there is something
+// wrong with the filesystem rather than with them.
+const maxAttempts = 10_000
 
 func (d *anyDir) remove(name string) error {
 	switch fi, err := d.lstat(name); {
@@ -112,7 +116,7 @@ func (d *anyDir) sync() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(syncDir(f), f.Close())
 }
 
 func (d *anyDir) close() error { return nil }
@@ -161,5 +165,5 @@ func (f *anyFile) abort() error {
 		f.closed = true
 		cerr = f.File.Close()
 	}
-	return errors.Join(cerr, f.dir.afs.Remove(f.dir.join(f.tempName)))
+	return errors.Join(cerr, ignoreNotExist(f.dir.afs.Remove(f.dir.join(f.tempName))))
 }

@@ -27,6 +27,16 @@ func newProbedStore(d directory) (*Store, error) {
 	return newStore(d), nil
 }
 
+// syncDir syncs a directory. A filesystem that cannot sync directories says so
+// by EINVAL or ENOTSUP (fsync(2)); there is nothing more to be had of it.
+func syncDir(f interface{ Sync() error }) error {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		return nil
+	}
+	return err
+}
+
 // makeDir creates path and its parents where they are missing, and makes their
 // names durable.
 func makeDir(path string) error {

@@ -96,7 +96,12 @@ func (d *disk) sweep(temp string) error {
 	if err != nil || !fi.Mode().IsRegular() {
 		return ignoreNotExist(err)
 	}
-	f, err := d.root.OpenFile(temp, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	// To write, if one may: where a lock is the network's (NFS), it takes that.
+	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
+	f, err := d.root.OpenFile(temp, os.O_RDWR|flags, 0)
+	if errors.Is(err, os.ErrPermission) {
+		f, err = d.root.OpenFile(temp, os.O_RDONLY|flags, 0)
+	}
 	if err != nil {
 		return ignoreNotExist(err)
 	}
@@ -131,16 +136,6 @@ func syncPath(dir string) error {
 	}
 	defer f.Close()
 	return syncDir(f)
-}
-
-// syncDir syncs a directory. A filesystem that cannot sync directories says so
-// by EINVAL or ENOTSUP (fsync(2)); there is nothing more to be had of it.
-func syncDir(f *os.File) error {
-	err := f.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil
-	}
-	return err
 }
 
 // diskFile is a pending file on a disk.

@@ -46,7 +46,7 @@ func (f *Follower) Create(ctx context.Context, name string) (Pending, error) {
 	}
 	u := &followed{follower: f, ctx: ctx, pending: p, handle: &sharedHandle{handle: h}}
 	if u.Stream, err = stream.NewStream(name, (*streamFiles)(u)); err != nil {
-		return nil, errors.Join(err, p.Abort())
+		return nil, errors.Join(err, h.Close(), p.Abort())
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -41,8 +41,8 @@ type Pending = interface {
 }
 
 // Store keeps files in one directory: see [OpenDir] and [New]. It is safe for
-// concurrent use; two Stores, also of different processes, may share a
-// directory.
+// concurrent use. Two Stores, also of different processes, may share a directory
+// of a disk if they do not commit to the same names at the same time.
 type Store struct {
 	dir     directory
 	group   groupSync
@@ -113,7 +113,7 @@ type filer interface{ File() *os.File }
 
 // Create begins a file that is to be visible as name once it is committed. The
 // caller commits or aborts it. After Close the error is an os.ErrClosed. ctx is
-// not used: a file waits for nobody.
+// not used: a disk does not listen.
 func (s *Store) Create(_ context.Context, name string) (Pending, error) {
 	p, err := s.create(name)
 	if err != nil {
@@ -169,9 +169,9 @@ func (s *Store) Remove(name string) error {
 
 // Sweep removes the pending files that were left by processes that were killed,
 // of files for whose names own reports true, and nothing else. On a disk it
-// leaves those alone that are in use, by whatever process; on a filesystem that
-// knows no locks, which includes all of [New], it cannot know: nobody else
-// should use the directory then.
+// leaves those alone that are in use, by whatever process, and all of them if the
+// filesystem knows no locks. A Store of [New] leaves its own alone but cannot know
+// of others': nobody else should use the directory then.
 func (s *Store) Sweep(own func(name string) bool) error {
 	s.life.Lock() // so that nobody creates one meanwhile
 	defer s.life.Unlock()

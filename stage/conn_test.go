@@ -638,6 +638,33 @@ func TestADeadlineThatIsSetAgainIsStillOne(t *testing.T) {
 	}
 }
 
+// untouchable is a connection that is not to be touched any longer.
+type untouchable struct {
+	net.Conn
+	left, touched bool
+}
+
+func (c *untouchable) SetDeadline(t time.Time) error {
+	c.touched = c.touched || c.left
+	return c.Conn.SetDeadline(t)
+}
+
+// A server's context outlives its connections, and must not keep them.
+func TestACancelledContextHasForgottenTheConnectionsThatEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, _ := wire()
+		conn := &untouchable{Conn: server}
+		ctx, cancel := context.WithCancel(t.Context())
+		Serve(ctx, conn, 1, stops(nil))
+		conn.left = true
+		cancel()
+		synctest.Wait()
+		if conn.touched {
+			t.Error("it was kept until the end")
+		}
+	})
+}
+
 // What kills the process does not ask what the close is to say.
 func TestAProcessThatDiesResetsWhatItServes(t *testing.T) {
 	server, client := wire()

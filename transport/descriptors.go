@@ -17,5 +17,5 @@ func MaxConns(perConn int) int {
 	if !ok {
 		return 0
 	}
-	return max((n-reservedDescriptors)/perConn, 1)
+	return max((n-reservedDescriptors)/max(perConn, 1), 1)
 }

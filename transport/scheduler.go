@@ -8,7 +8,7 @@ import "context"
 // costing the process nothing. A Scheduler is safe for concurrent use.
 type Scheduler interface {
 	// Acquire takes a slot. It waits until there is one, or until ctx is
-	// done, and then returns ctx's error.
+	// done, and then returns ctx's error. Any other error ends the server.
 	Acquire(ctx context.Context) error
 
 	// Go has serve run on another goroutine, in a slot that was acquired, and

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,6 +70,12 @@ func (e *PanicError) Error() string {
 	return strings.Join(strings.Fields(line), " ")
 }
 
+// Unwrap returns the panic's value if that is an error, and otherwise nil.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
 // Serve accepts connections from ln and has each served, until ctx is cancelled
 // or ln fails for good. It closes ln.
 //
@@ -125,8 +133,11 @@ type tracked struct{ net.Conn }
 // run is the accept loop. It returns nil if ctx ended it.
 func (l *loop) run(ctx context.Context) error {
 	for {
-		if l.sched.Acquire(ctx) != nil {
-			return nil
+		if err := l.sched.Acquire(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("no slot for another connection: %w", err)
 		}
 		conn, err := l.accept(ctx)
 		if err != nil || conn == nil {
@@ -241,11 +252,12 @@ func (l *loop) drain() error {
 // resetAll resets the connections that are left, and returns how many those are.
 func (l *loop) resetAll() int {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for t := range l.conns {
+	left := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, t := range left {
 		reset(t.Conn)
 	}
-	return len(l.conns)
+	return len(left)
 }
 
 func (l *loop) open() int {
