@@ -17,7 +17,7 @@ const Silence = 10 * time.Second
 
 // grace is how long a stop waits for connections to end. A program is to be
 // gone within a second of a signal, and there is more to be done than wait.
-const grace = 400 * time.Millisecond
+const grace = 650 * time.Millisecond
 
 // lastMoment is when, after a signal, a server ends whatever it is doing.
 const lastMoment = 950 * time.Millisecond
