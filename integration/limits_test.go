@@ -54,7 +54,9 @@ func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 			return nil
 		}))
 		check(t, os.Remove(s.dir.join("1.file")))
-		s.stop(append([]outcome{lost}, repeat(silent, failed)...)...)
+		s.want = append(s.want, lost)
+		s.fail(clients...)
+		s.stop()
 	})
 }
 
@@ -102,11 +104,8 @@ func TestSilentClientsCostNoProcessorTime(t *testing.T) {
 		if used := s.cpu() - before; used > bound {
 			t.Errorf("the program has used %v of processor time in %v in which nothing happened", used, span)
 		}
-		if program == "server" {
-			s.stop(repeat(silent, failed)...)
-		} else {
-			s.stop(failed) // the others were waiting for their turn
-		}
+		s.fail(clients...)
+		s.stop()
 	})
 }
 
@@ -147,9 +146,10 @@ func TestSilentClientsCannotKeepTheLastDescriptor(t *testing.T) {
 			return
 		}
 		const silent = 20
-		queue(t, s.port, silent)
+		clients := queue(t, s.port, silent)
 		check(t, upload(s.port, "hello"))
-		s.stop(append(repeat(silent, failed), received("hello"))...)
+		s.fail(clients...)
+		s.stop(received("hello"))
 	})
 }
 

@@ -145,6 +145,19 @@ func (s *service) outcome(want outcome) {
 	s.dir.holdsAt(name, want.file)
 }
 
+// fail breaks off the next connections, which are those of the clients, and
+// waits until they have failed. A stop would do that as well, but has no more
+// than a second for all of them.
+func (s *service) fail(clients ...*client) {
+	s.t.Helper()
+	for _, c := range clients {
+		c.reset()
+	}
+	for range clients {
+		s.outcome(failed)
+	}
+}
+
 // line waits for the next line of standard output.
 func (s *service) line(want string) {
 	s.t.Helper()
