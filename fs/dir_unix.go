@@ -63,7 +63,7 @@ func (d *disk) create(name string) (temporary, error) {
 				return nil, errors.Join(fmt.Errorf("lock %s: %w", pf.Name(), err), pf.Cleanup())
 			}
 			if mine {
-				return &diskFile{pf}, nil
+				return &diskFile{pf, d.root, name}, nil
 			}
 		}
 		pf.Cleanup() // a sweep was quicker and may have removed it already
@@ -122,6 +122,9 @@ func (d *disk) sweep(temp string) error {
 
 func (d *disk) sync() error { return syncDir(d.self) }
 
+// syncAll syncs all that the directory's filesystem has not yet synced.
+func (d *disk) syncAll() error { return syncFilesystem(d.self) }
+
 func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }
 
 func syncPath(dir string) error {
@@ -139,7 +142,11 @@ func syncPath(dir string) error {
 }
 
 // diskFile is a pending file on a disk.
-type diskFile struct{ pf *renameio.PendingFile }
+type diskFile struct {
+	pf   *renameio.PendingFile
+	root *os.Root
+	name string
+}
 
 func (f *diskFile) temp() string { return filepath.Base(f.pf.Name()) }
 
@@ -166,6 +173,14 @@ func (f *diskFile) reopen() (handle, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), f.pf.Name()), nil
+}
+
+func (f *diskFile) rename() error {
+	err := f.root.Rename(f.temp(), f.name)
+	if err == nil {
+		f.pf.File.Close() // the data is the system's to keep until it is synced
+	}
+	return err
 }
 
 func (f *diskFile) abort() error { return ignoreNotExist(f.pf.Cleanup()) }

@@ -20,11 +20,11 @@ var ErrName = errors.New("not the plain name of a file")
 // Pending is a file that is not yet to be seen under its name. It is written by
 // one goroutine; Commit or Abort ends it.
 //
-// Two more methods may be there, which package stage makes use of. Reset() error
+// More methods may be there, which package stage makes use of. Reset() error
 // throws away what was written, so that something else can be written instead;
-// only a followed file ([Follow]) has none. File() *os.File, on a disk, is the
-// file itself, so that the kernel can move bytes into it without going through
-// Write.
+// only a followed file ([Follow]) has none. On a disk, File() *os.File is the file
+// itself, so that the kernel can move bytes into it without going through Write,
+// and CommitUnsynced() error commits but leaves the sync to the Store's Close.
 type Pending = interface {
 	io.Writer
 
@@ -57,6 +57,7 @@ type Store struct {
 	committing map[string]struct{} // the names that are being committed
 	committed  sync.Cond           // one of them is no longer
 	leaving    bool                // the directory is to be closed when there are none
+	unsynced   bool                // something was committed by CommitUnsynced
 }
 
 // slots bounds how many do something at a time that waits for the disk. Whoever
@@ -108,8 +109,16 @@ type temporary interface {
 	reopen() (handle, error) // opens the file once more, to read
 }
 
-// filer is a temporary on a disk.
-type filer interface{ File() *os.File }
+// What else there is on a disk.
+type (
+	// filer is a temporary that is one with a file of the system.
+	filer interface{ File() *os.File }
+
+	// renamer is a temporary that can be committed without a sync, and syncer
+	// its directory, which makes up for that.
+	renamer interface{ rename() error }
+	syncer  interface{ syncAll() error }
+)
 
 // Create begins a file that is to be visible as name once it is committed. The
 // caller commits or aborts it. After Close the error is an os.ErrClosed. ctx is
@@ -120,7 +129,7 @@ func (s *Store) Create(_ context.Context, name string) (Pending, error) {
 		return nil, err
 	}
 	if f, ok := p.temporary.(filer); ok {
-		return &pendingFile{p, f}, nil
+		return &pendingFile{p, f.File()}, nil
 	}
 	return p, nil
 }
@@ -198,7 +207,7 @@ func (s *Store) Sweep(own func(name string) bool) error {
 // Close closes the directory, and removes the files that are still pending: to
 // commit one is an os.ErrClosed then, and to abort it closes it. It does not wait
 // for commits under way: each succeeds or fails, and the last closes the
-// directory.
+// directory. What was committed without a sync is synced.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	s.life.Lock()
@@ -220,7 +229,11 @@ func (s *Store) leave() error {
 		return nil
 	}
 	s.leaving = false
-	return s.dir.close()
+	var err error
+	if s.unsynced {
+		err = s.dir.(syncer).syncAll()
+	}
+	return errors.Join(err, s.dir.close())
 }
 
 func checkName(name string) error {
@@ -240,7 +253,27 @@ type pending struct {
 // pendingFile is a pending on a disk.
 type pendingFile struct {
 	*pending
-	filer
+	file *os.File
+}
+
+func (p *pendingFile) File() *os.File { return p.file }
+
+// CommitUnsynced makes the file visible as Commit does, but leaves it to the
+// Store's Close to sync it, with all others that were committed so. It is for
+// when a process is about to end, and has no time for a sync each.
+func (p *pendingFile) CommitUnsynced() error {
+	r, ok := p.temporary.(renamer)
+	if !ok || p.ended {
+		return p.Commit()
+	}
+	defer p.end()
+	p.store.mu.Lock()
+	p.store.unsynced = true
+	p.store.mu.Unlock()
+	if err := p.store.change(r.rename); err != nil {
+		return errors.Join(err, p.abort())
+	}
+	return nil
 }
 
 func (p *pending) Commit() error {

@@ -544,6 +544,19 @@ func TestNoDeadlineOutlivesAStop(t *testing.T) {
 	})
 }
 
+func TestTheFirstReasonToStopIsTheReason(t *testing.T) {
+	server, _ := wire()
+	c := NewConn(server, 1)
+	c.interrupt(errOne)
+	c.interrupt(errTwo)
+	if _, err := c.In.Read(make([]byte, 1)); !errors.Is(err, errOne) || errors.Is(err, errTwo) {
+		t.Errorf("a read ended with %v", err)
+	}
+	if _, err := c.Reply.Write([]byte("x")); !errors.Is(err, errOne) {
+		t.Errorf("a write ended with %v", err)
+	}
+}
+
 func TestTheNearestDeadlineIsTheConnections(t *testing.T) {
 	const none = -1
 	tests := []struct {

@@ -323,6 +323,43 @@ func TestCopyFromEverySourceToEverySink(t *testing.T) {
 	}
 }
 
+// strictGate allows so many bytes at a time, and reports what passes unasked.
+func strictGate(t *testing.T, where string, most int) Gate {
+	allowed := 0
+	return testGate{
+		allow: func(max int) (int, error) {
+			allowed = min(max, most)
+			return allowed, nil
+		},
+		passed: func(n int, err error) error {
+			if n > allowed {
+				t.Errorf("%d bytes passed the gate before the %s, which allowed %d", n, where, allowed)
+			}
+			allowed = 0
+			return err
+		},
+	}
+}
+
+func TestNoMorePassesThanAGateAllows(t *testing.T) {
+	payload := noise(100_000, 17)
+	for from, open := range sources {
+		for _, s := range sinks {
+			t.Run("from "+from+" to "+s.name, func(t *testing.T) {
+				dst, content := s.open(t)
+				n, err := Copy(NewWriter(dst, strictGate(t, "sink", 3001)), NewReader(open(t, payload), strictGate(t, "source", 7001)))
+				if n != int64(len(payload)) || err != nil {
+					t.Errorf("copied %d, %v", n, err)
+				}
+				if content != nil {
+					sameBytes(t, content(), payload)
+				}
+				checkPipes(t)
+			})
+		}
+	}
+}
+
 func TestWhatTheKernelCanMoveEntersNoBuffer(t *testing.T) {
 	payload := noise(transferSize/2, 7)
 	for from, open := range sources {
@@ -783,6 +820,29 @@ func TestASinkThatIsLateHasTakenWhatIsCounted(t *testing.T) {
 				checkPipes(t)
 			})
 		}
+	}
+}
+
+// What a gate knows of a peer is no better than what it hears of its writes.
+func TestAWriteToAConnectionEndsWithWhatThePeerHasRoomFor(t *testing.T) {
+	for network, open := range networks {
+		t.Run(network, func(t *testing.T) {
+			server, client := open(t)
+			server.SetWriteDeadline(time.Now().Add(patience))
+			payload := noise(16*transferSize, 16)
+			tr := newTransfer(server, bytes.NewReader(nil))
+			defer tr.end()
+			n, err := tr.push(payload)
+			if n <= 0 || n >= len(payload) || err != nil {
+				t.Fatalf("took %d of %d, %v, and nobody read", n, len(payload), err)
+			}
+			server.Close()
+			got, err := io.ReadAll(client)
+			if err != nil {
+				t.Error(err)
+			}
+			sameBytes(t, got, payload[:n])
+		})
 	}
 }
 

@@ -91,6 +91,8 @@ func TestReportCountsWhereverItStands(t *testing.T) {
 		"inside a Count":           func(r Report) Chain { return Chain{Count{}, r} },
 		"inside the sink's stage":  func(r Report) Chain { return Chain{save, r} },
 		"outside the sink's stage": func(r Report) Chain { return Chain{r, save} },
+		"outside both":             func(r Report) Chain { return Chain{r, Count{}, save} },
+		"between them":             func(r Report) Chain { return Chain{Count{}, r, save} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var w lineWriter

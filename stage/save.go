@@ -31,6 +31,13 @@ type Resetter interface {
 	Reset() error
 }
 
+// UnsyncedCommitter is a [Pending] that can be committed without being made
+// durable at once: the store does that for many together when it is closed. [Save]
+// commits its Mark so when the server is stopped.
+type UnsyncedCommitter interface {
+	CommitUnsynced() error
+}
+
 // Store is where [Save] puts payloads: a directory, an object store, a map. It
 // is safe for concurrent use.
 //
@@ -152,7 +159,8 @@ func (p *payload) settle(err error, mark string) error {
 	if err == nil {
 		return nil
 	}
-	if mark != "" && p.reset() && p.put(mark) == nil {
+	stopped := errors.Is(err, ErrShutdown)
+	if mark != "" && p.reset() && p.put(mark, stopped) == nil {
 		return err
 	}
 	if p.pending != nil {
@@ -164,7 +172,7 @@ func (p *payload) settle(err error, mark string) error {
 		return err
 	}
 	m := newPayload(p.ctx, p.store, p.name)
-	merr := m.put(mark)
+	merr := m.put(mark, stopped)
 	m.cancel(merr)
 	if merr == nil {
 		return err
@@ -184,10 +192,13 @@ func (p *payload) reset() bool {
 	return ok && p.err == nil && r.Reset() == nil
 }
 
-// put stores s as the payload.
-func (p *payload) put(s string) error {
+// put stores s as the payload; if the server is stopped, in a hurry.
+func (p *payload) put(s string, stopped bool) error {
 	if _, err := io.WriteString(NewWriter(p, (*payloadGate)(p)), s); err != nil {
 		return err
+	}
+	if u, ok := p.pending.(UnsyncedCommitter); ok && stopped {
+		return p.failed(u.CommitUnsynced())
 	}
 	return p.commit()
 }

@@ -615,3 +615,56 @@ func TestIsNumberedFile(t *testing.T) {
 		}
 	}
 }
+
+// hurried is a pending payload that can be committed in a hurry.
+type hurried struct {
+	Pending
+	how *[]string
+}
+
+func (h hurried) Reset() error { return nil }
+
+func (h hurried) Commit() error {
+	*h.how = append(*h.how, "commit")
+	return nil
+}
+
+func (h hurried) CommitUnsynced() error {
+	*h.how = append(*h.how, "commit unsynced")
+	return nil
+}
+
+func (hurried) Write(b []byte) (int, error) { return len(b), nil }
+func (hurried) Abort() error                { return nil }
+
+type hurriedStore struct{ how *[]string }
+
+func (s hurriedStore) Create(context.Context, string) (Pending, error) { return hurried{how: s.how}, nil }
+func (hurriedStore) Remove(string) error                               { return nil }
+
+func TestSaveIsInAHurryOnlyWithTheMarkOfAStop(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{nil, "commit"},
+		{because(ErrShutdown, context.Canceled), "commit unsynced"},
+		{ErrIdle, "commit"},
+		{ErrReset, "commit"},
+	} {
+		for _, payload := range []string{"", "part"} {
+			var how []string
+			h := Save{Store: hurriedStore{&how}, Name: NumberedFile, Mark: ErrorMark}.Wrap(HandlerFunc(func(_ context.Context, c *Conn) error {
+				io.WriteString(c.Out, payload)
+				return tt.err
+			}))
+			server, _ := net.Pipe()
+			if err := h.Serve(t.Context(), NewConn(server, 1)); !errors.Is(err, tt.err) {
+				t.Error(err)
+			}
+			if !slices.Equal(how, []string{tt.want}) {
+				t.Errorf("after %v and %q it did %q", tt.err, payload, how)
+			}
+		}
+	}
+}

@@ -84,7 +84,7 @@ func TestSend(t *testing.T) {
 		{name: "a server that resets instead of a greeting", server: []act{resets}, step: StepHandshake, is: []error{ErrReset, syscall.ECONNRESET}},
 
 		{name: "a server that gives up in the payload", src: &slowSource{slow},
-			server: []act{shakes, hearsFirst("hello, "), net.Conn.Close}, step: StepPayload, sent: 7, is: []error{ErrGone}, after: time.Minute},
+			server: []act{shakes, hearsFirst("hello, "), pauses(20 * time.Second), net.Conn.Close}, step: StepPayload, sent: 7, is: []error{ErrGone}, after: time.Minute},
 		{name: "a server that resets in the payload", src: &slowSource{slow},
 			server: []act{shakes, hearsFirst("hello, "), resets}, step: StepPayload, sent: 7, is: []error{ErrReset, syscall.ECONNRESET}, after: time.Minute},
 		{name: "a server that says something in the payload", src: &slowSource{slow},
@@ -93,6 +93,10 @@ func TestSend(t *testing.T) {
 			server: []act{shakes}, step: StepPayload, is: []error{ErrSource, errOne}},
 		{name: "a payload that cannot be read to its end", src: io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(errOne)),
 			server: []act{shakes}, step: StepPayload, sent: 5, is: []error{ErrSource, errOne}},
+
+		{name: "a payload that cannot be read, when the server has given up already",
+			src:    io.MultiReader(&slowSource{[]any{"hello", time.Minute}}, iotest.ErrReader(errOne)),
+			server: []act{shakes, hearsFirst("hello"), net.Conn.Close}, step: StepPayload, sent: 5, is: []error{ErrSource, errOne}, after: time.Minute},
 
 		{name: "a server that never confirms",
 			server: []act{shakes, hearsAll("hello, world")}, step: StepConfirm, sent: 12, is: []error{ErrIdle}, after: 20 * time.Second},
@@ -157,6 +161,32 @@ func TestSend(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// tornConn is a connection whose reset is told to the writer, and is an end of
+// the stream to the reader then.
+type tornConn struct{ *wireConn }
+
+func (c tornConn) Write(p []byte) (int, error) {
+	if string(p) != "torn" {
+		return c.wireConn.Write(p)
+	}
+	c.in.end(io.EOF)
+	return 0, syscall.ECONNRESET
+}
+
+func TestSendTellsAResetFromAnEnd(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			conn, server := wire()
+			done := play(server, shakes)
+			_, err := testSender().Send(t.Context(), tornConn{conn}, strings.NewReader("torn"))
+			if !errors.Is(err, ErrReset) || errors.Is(err, ErrGone) {
+				t.Errorf("ended with %v", err)
+			}
+			<-done
 		})
 	}
 }
