@@ -639,8 +639,10 @@ func (hurried) Abort() error                { return nil }
 
 type hurriedStore struct{ how *[]string }
 
-func (s hurriedStore) Create(context.Context, string) (Pending, error) { return hurried{how: s.how}, nil }
-func (hurriedStore) Remove(string) error                               { return nil }
+func (s hurriedStore) Create(context.Context, string) (Pending, error) {
+	return hurried{how: s.how}, nil
+}
+func (hurriedStore) Remove(string) error { return nil }
 
 func TestSaveIsInAHurryOnlyWithTheMarkOfAStop(t *testing.T) {
 	for _, tt := range []struct {
