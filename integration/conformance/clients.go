@@ -1,0 +1,515 @@
+package conformance
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// late is how long a client may take that is to give up after ten seconds at
+// the most: some, for a language that takes its time to start and to end.
+const late = silence + 3*time.Second
+
+// sending is how a client is started: to send a payload to a listener, if
+// nothing else is said.
+type sending struct {
+	launch
+	host, port, file string
+	payload          payload
+}
+
+func (t *trial) send(ln *net.TCPListener, how sending) *process {
+	if t.over() {
+		return t.start(launch{})
+	}
+	if ln != nil {
+		addr := ln.Addr().(*net.TCPAddr)
+		if how.host == "" {
+			how.host = addr.IP.String()
+		}
+		if how.port == "" {
+			how.port = strconv.Itoa(addr.Port)
+		}
+	}
+	if how.file == "" {
+		how.file = filepath.Join(t.directory(), "payload")
+		t.put(how.file, how.payload)
+	}
+	how.args = []string{how.host, how.port, how.file}
+	return t.start(how.launch)
+}
+
+// hearHeader is a server's half of the handshake.
+func (p *peer) hearHeader() *peer {
+	return p.say(greeting).hear(confirm).say(greeting).hear(again)
+}
+
+// receive is what a server does, from the beginning to the end.
+func (p *peer) receive(want payload) *peer { return p.hearHeader().take(want).close() }
+
+func clientCriteria() []section {
+	return []section{
+		{"arguments", clientArguments()},
+		{"handshake", clientHandshake()},
+		{"payload", clientPayload()},
+		{"time-outs", clientTimeouts()},
+		{"how it ends", clientEndings()},
+		{"slow networks", clientNetworks()},
+		{"service", clientService()},
+	}
+}
+
+func clientArguments() []Criterion {
+	type refusal struct {
+		why  string
+		args func(file string) []string
+	}
+	nobody := func() string {
+		port, err := freePort()
+		if err != nil {
+			return "9"
+		}
+		return strconv.Itoa(port)
+	}
+	var (
+		counts = []refusal{
+			{"without arguments", func(file string) []string { return nil }},
+			{"without a port and a file", func(file string) []string { return []string{"127.0.0.1"} }},
+			{"without a file", func(file string) []string { return []string{"127.0.0.1", nobody()} }},
+		}
+		ports = []refusal{
+			{"for the port abc", func(file string) []string { return []string{"127.0.0.1", "abc", file} }},
+			{"for the port -1", func(file string) []string { return []string{"127.0.0.1", "-1", file} }},
+			{"for the port 65536", func(file string) []string { return []string{"127.0.0.1", "65536", file} }},
+		}
+		host = []refusal{
+			{"for an unknown host", func(file string) []string { return []string{"no-such-host.invalid", "5000", file} }},
+		}
+		refused = []refusal{
+			{"if nobody listens", func(file string) []string { return []string{"127.0.0.1", nobody(), file} }},
+		}
+		missing = []refusal{
+			{"for a file that is missing", func(file string) []string { return []string{"127.0.0.1", nobody(), file + ".missing"} }},
+			{"for a file that is a directory", func(file string) []string { return []string{"127.0.0.1", nobody(), filepath.Dir(file)} }},
+		}
+	)
+	fails := func(strict bool, lists ...[]refusal) func(*trial) {
+		return func(t *trial) {
+			file := filepath.Join(t.directory(), "payload")
+			t.put(file, text("hello"))
+			var all []refusal
+			for _, l := range lists {
+				all = append(all, l...)
+			}
+			t.sideBySide(len(all), func(i int) {
+				c := t.start(launch{args: all[i].args(file)})
+				c.fails(late, all[i].why)
+				if strict {
+					c.complains(all[i].why)
+				}
+			})
+		}
+	}
+	return []Criterion{
+		{Name: "incorrect-arguments", Weight: 2, Required: true, try: fails(false, counts),
+			Sentence: "Missing arguments end the program with a non-zero exit code."},
+		{Name: "incorrect-port", Weight: 3, Required: true, try: fails(false, ports),
+			Sentence: "So does a port that is none (`abc`, `-1`, `65536`)."},
+		{Name: "unknown-host", Weight: 3, Required: true, try: fails(false, host),
+			Sentence: "So does a host that nobody knows."},
+		{Name: "refused", Weight: 2, Required: true, try: fails(false, refused),
+			Sentence: "So does a port at which nobody listens."},
+		{Name: "unreadable-file", Weight: 2, Required: true, try: fails(false, missing),
+			Sentence: "So does a file that cannot be read."},
+		{Name: "complaint", Weight: 1, try: fails(true, counts, ports, host, refused, missing),
+			Sentence: "Each of these is told in one line `ERROR: …` on stderr."},
+	}
+}
+
+func clientHandshake() []Criterion {
+	return []Criterion{
+		{Name: "connects", Weight: 3, Required: true,
+			Sentence: "It connects to the host and port it is given.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				t.send(ln, sending{payload: text("hello")})
+				t.accept(ln)
+			}},
+		{Name: "waits-for-greeting", Weight: 3, Required: true,
+			Sentence: "It sends nothing before the first `accio\\r\\n` is complete.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				t.send(ln, sending{payload: text("hello")})
+				s := t.accept(ln).hearsNothing(time.Second, "before the first greeting")
+				s.say(greeting[:3]).hearsNothing(6*moment, "before the first greeting is complete")
+			}},
+		{Name: "waits-for-second-greeting", Weight: 3, Required: true,
+			Sentence: "It sends the second confirmation and the payload only after the second `accio\\r\\n`.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				t.send(ln, sending{payload: text("hello")})
+				s := t.accept(ln).say(greeting)
+				if s.over() {
+					return
+				}
+				// What the first confirmation is exactly is asked below.
+				for s.end == "" && len(s.in) < len(confirm) && !t.over() {
+					got := s.read(s.patience)
+					t.ensure(got != nil, "a confirmation", "%s", s.seen())
+					s.in = append(s.in, got...)
+				}
+				s.in = s.in[min(len(s.in), len(confirm)):]
+				s.hearsNothing(time.Second, "more than the first confirmation before the second greeting")
+			}},
+		{Name: "header", Weight: 3, Required: true,
+			Sentence: "The confirmations are exactly `confirm-accio\\r\\n` and `confirm-accio-again\\r\\n\\r\\n`.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				t.send(ln, sending{payload: text("")})
+				s := t.accept(ln).hearHeader()
+				if !s.over() && len(s.in) == 0 {
+					s.awaitEnd(patience, "", "since the file is empty")
+				}
+			}},
+		{Name: "greeting-in-pieces", Weight: 2, Required: true,
+			Sentence: "The greetings may come a byte at a time.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: text("hello")})
+				s := t.accept(ln)
+				for _, words := range []string{confirm, again} {
+					s.sayApart(moment, strings.Split(greeting, "")...).hear(words)
+				}
+				s.take(text("hello")).close()
+				c.succeeds(sometime, "after the server has closed")
+			}},
+	}
+}
+
+// sends has the client send a payload to a server that does as it should.
+func (t *trial) sends(p payload, address func(ln *net.TCPListener) string) {
+	ln := t.listen(nil)
+	if t.over() {
+		return
+	}
+	how := sending{payload: p}
+	if address != nil {
+		var err error
+		if how.host, how.port, err = net.SplitHostPort(address(ln)); err != nil {
+			t.cannot("making a proxy", err)
+		}
+	}
+	c := t.send(ln, how)
+	t.accept(ln).receive(p)
+	c.succeeds(sometime, "after the server has closed")
+}
+
+func clientPayload() []Criterion {
+	payloads := func(ps ...payload) func(*trial) {
+		return func(t *trial) {
+			for _, p := range ps {
+				t.sends(p, nil)
+			}
+		}
+	}
+	all := []Criterion{
+		{Name: "sends", Weight: 3, Required: true, try: payloads(text("hello")),
+			Sentence: "It sends a small file, ends its stream, and exits with code 0 when the server has closed."},
+		{Name: "empty-file", Weight: 2, Required: true, try: payloads(text("")),
+			Sentence: "A file may be empty."},
+		{Name: "binary-file", Weight: 2, Required: true, try: payloads(text(everyByte+everyByte), text("\r\n"), text(greeting), text("\x00\xff\xfe")),
+			Sentence: "All is binary: every value of a byte comes through as it is."},
+	}
+	for _, size := range sizes {
+		all = append(all, Criterion{Name: size.name, Weight: 3, Required: true, load: size.load, try: payloads(random(1, size.bytes)),
+			Sentence: fmt.Sprintf("A file of %s arrives right.", sizeName(size.bytes))})
+	}
+	return append(all, Criterion{Name: "standard-input", Weight: 1,
+		Sentence: "`-` is standard input, also if that is a pipe.",
+		try: func(t *trial) {
+			ln := t.listen(nil)
+			c := t.send(ln, sending{file: "-", launch: launch{stdin: random(1, 3*mib).reader()}})
+			t.accept(ln).receive(random(1, 3*mib))
+			c.succeeds(sometime, "after the server has closed")
+		}})
+}
+
+func clientTimeouts() []Criterion {
+	givesUp := func(big bool, script func(s *peer)) func(*trial) {
+		return func(t *trial) {
+			ln := t.listen(nil)
+			p := text("hello")
+			if big {
+				p = random(1, 64*mib) // more than the system keeps for it
+			}
+			c := t.send(ln, sending{payload: p})
+			s := t.accept(ln)
+			script(s)
+			c.fails(late, "since the server does nothing more")
+		}
+	}
+	return []Criterion{
+		{Name: "connect-time-out", Weight: 3, Required: true, load: idle,
+			Sentence: "It gives up, with a non-zero exit code, if a connection does not come about in ten seconds.",
+			try: func(t *trial) {
+				if port := t.fullQueue(); !t.over() {
+					c := t.send(nil, sending{host: "127.0.0.1", port: strconv.Itoa(port), payload: text("hello")})
+					c.fails(late, "since nobody answers")
+				}
+			}},
+		{Name: "greeting-time-out", Weight: 3, Required: true, load: idle,
+			Sentence: "So it does if the first `accio\\r\\n` does not come in ten seconds.",
+			try:      givesUp(false, func(s *peer) {})},
+		{Name: "second-greeting-time-out", Weight: 3, Required: true, load: idle,
+			Sentence: "Or the second.",
+			try:      givesUp(false, func(s *peer) { s.say(greeting) })},
+		{Name: "payload-time-out", Weight: 3, Required: true, load: idle,
+			Sentence: "Or if the server takes nothing of the payload for ten seconds.",
+			try: givesUp(true, func(s *peer) {
+				// Not hear, which would read on, and so take of the payload.
+				s.say(greeting + greeting)
+			})},
+		{Name: "close-time-out", Weight: 2, Required: true, load: idle,
+			Sentence: "Or if the server does not close within ten seconds after the client has ended its stream.",
+			try:      givesUp(false, func(s *peer) { s.hearHeader().take(text("hello")) })},
+		{Name: "patience", Weight: 1, load: idle,
+			Sentence: "It is patient: a server may take five seconds for each step.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: text("hello")})
+				s := t.accept(ln)
+				t.pace(5 * time.Second)
+				s.say(greeting).hear(confirm)
+				t.pace(5 * time.Second)
+				s.say(greeting).hear(again).take(text("hello"))
+				t.pace(5 * time.Second)
+				s.close()
+				c.succeeds(sometime, "after the server has closed")
+			}},
+		{Name: "slow-server", Weight: 1, load: idle,
+			Sentence: "A server that takes a little all the time may take as long as it likes.",
+			try: func(t *trial) {
+				t.sends(random(1, 18*mib), func(ln *net.TCPListener) string {
+					return t.proxy(ln.Addr().String(), shape{rate: 3 * mib / 2})
+				})
+			}},
+	}
+}
+
+func clientEndings() []Criterion {
+	fails := func(big bool, why string, script func(s *peer)) func(*trial) {
+		return func(t *trial) {
+			p := text("hello")
+			if big {
+				p = random(1, 64*mib)
+			}
+			ln := t.listen(nil)
+			c := t.send(ln, sending{payload: p})
+			s := t.accept(ln)
+			script(s)
+			c.fails(late, why)
+		}
+	}
+	return []Criterion{
+		{Name: "server-closes-at-once", Weight: 2, Required: true,
+			Sentence: "A server that closes before it has greeted ends the program with a non-zero exit code.",
+			try:      fails(false, "since the server closed before it greeted", func(s *peer) { s.close() })},
+		{Name: "server-closes-in-handshake", Weight: 2, Required: true,
+			Sentence: "So does one that closes before its second greeting.",
+			try:      fails(false, "since the server closed in the handshake", func(s *peer) { s.say(greeting).hear(confirm).close() })},
+		{Name: "server-resets-in-payload", Weight: 2, Required: true,
+			Sentence: "So does one that resets in the middle of the payload.",
+			try: fails(true, "since the server reset the connection", func(s *peer) {
+				s.hearHeader()
+				if !s.over() {
+					s.read(patience)
+					s.breakOff()
+				}
+			})},
+		{Name: "reset-at-end", Weight: 2,
+			Sentence: "So does one that resets after it has received all: a reset says that it was not saved.",
+			try: fails(false, "since the server reset the connection", func(s *peer) {
+				s.hearHeader().take(text("hello")).breakOff()
+			})},
+		{Name: "closes-too-early", Weight: 1,
+			Sentence: "So does one that closes in an orderly way before the client has ended its stream.",
+			try: fails(true, "since the server closed before it had the whole payload", func(s *peer) {
+				s.hearHeader().halfClose()
+				s.t.pace(4 * moment)
+				// Whether it goes on sending or not, nobody stops it.
+				for !s.over() && s.end == "" && s.read(sometime) != nil {
+				}
+				s.close()
+			})},
+		{Name: "wrong-greeting", Weight: 1,
+			Sentence: "So does one that greets wrongly.",
+			try: func(t *trial) {
+				for _, words := range [][]string{{"hello\r\n"}, {"accio\n\n"}, {greeting, "ACCIO\r\n"}} {
+					ln := t.listen(nil)
+					c := t.send(ln, sending{payload: text("hello")})
+					s := t.accept(ln)
+					s.say(words[0])
+					if len(words) > 1 {
+						s.hear(confirm).say(words[1])
+					}
+					c.fails(sometime, fmt.Sprintf("since the server greeted by %q", words))
+				}
+			}},
+		{Name: "waits-for-close", Weight: 2,
+			Sentence: "It does not end before the server has closed.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: text("hello")})
+				s := t.accept(ln).hearHeader().take(text("hello"))
+				t.pace(time.Second)
+				select {
+				case <-c.done:
+					t.fail("a client that waits for the server's close", "it ended before: %s", c.exit())
+				default:
+				}
+				s.close()
+				c.succeeds(sometime, "after the server has closed")
+			}},
+		{Name: "failure-complaint", Weight: 1,
+			Sentence: "A failure on the way is told in one line `ERROR: …` on stderr.",
+			try: func(t *trial) {
+				for _, script := range []func(s *peer){
+					func(s *peer) { s.close() },
+					func(s *peer) { s.say("hello\r\n") },
+					func(s *peer) { s.hearHeader().take(text("hello")).breakOff() },
+				} {
+					ln := t.listen(nil)
+					c := t.send(ln, sending{payload: text("hello")})
+					script(t.accept(ln))
+					c.fails(late, "after a failure on the way")
+					c.complains("after a failure on the way")
+				}
+			}},
+	}
+}
+
+func clientNetworks() (all []Criterion) {
+	for _, size := range sizes {
+		all = append(all, Criterion{Name: size.name + "-slow-network", Weight: 2, Required: true, load: size.load,
+			Sentence: fmt.Sprintf("A file of %s arrives right over a network that delays, stalls and cuts into tiny segments (a proxy).", sizeName(size.bytes)),
+			try: func(t *trial) {
+				t.sends(random(1, size.bytes), func(ln *net.TCPListener) string { return t.proxy(ln.Addr().String(), shapedNetwork) })
+			}})
+	}
+	all = append(all, Criterion{Name: "reset-on-the-way", Weight: 1, Required: true,
+		Sentence: "A connection that is reset on the way ends the program with a non-zero exit code.",
+		try: func(t *trial) {
+			ln := t.listen(nil)
+			if t.over() {
+				return
+			}
+			host, port, err := net.SplitHostPort(t.proxy(ln.Addr().String(), shape{resetAfter: 100_000}))
+			if err != nil {
+				t.cannot("making a proxy", err)
+			}
+			c := t.send(ln, sending{host: host, port: port, payload: random(1, 4*mib)})
+			s := t.accept(ln).hearHeader()
+			for !s.over() && s.end == "" && s.read(patience) != nil {
+			}
+			c.fails(late, "since the connection was reset")
+		}})
+	for _, size := range sizes[:3] {
+		all = append(all, Criterion{Name: size.name + "-netem", Weight: 2, Required: true, load: idle,
+			Sentence: fmt.Sprintf("A file of %s arrives right over netem: 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
+			try: func(t *trial) {
+				sut, kit := t.netem()
+				if t.over() {
+					return
+				}
+				ln := t.listen(&network{enter: kit.enter, host: sut.host})
+				c := t.send(ln, sending{payload: random(1, size.bytes), launch: launch{net: sut}})
+				t.accept(ln).receive(random(1, size.bytes))
+				c.succeeds(sometime, "after the server has closed")
+			}})
+	}
+	return all
+}
+
+func clientService() []Criterion {
+	return []Criterion{
+		{Name: "quiet", Weight: 1,
+			Sentence: "On success it prints nothing, neither on stdout nor on stderr.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: text("hello")})
+				t.accept(ln).receive(text("hello"))
+				c.succeeds(sometime, "after the server has closed")
+				if !t.over() {
+					t.ensure(c.out.String() == "", "nothing on stdout", "%s", oneLine(c.out.String()))
+					c.quiet()
+				}
+			}},
+		{Name: "host-name", Weight: 2, Required: true,
+			Sentence: "The host may be a name: `localhost`, where the server listens on 127.0.0.1 only.",
+			try: func(t *trial) {
+				t.sends(text("hello"), func(ln *net.TCPListener) string {
+					return net.JoinHostPort("localhost", strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+				})
+			}},
+		{Name: "ipv6", Weight: 1,
+			Sentence: "The host may be an IPv6 address.",
+			try: func(t *trial) {
+				ln, err := net.Listen("tcp6", "[::1]:0")
+				if err != nil {
+					t.skip("there is no IPv6 here")
+					return
+				}
+				t.later(func() { ln.Close() })
+				c := t.send(ln.(*net.TCPListener), sending{payload: text("hello")})
+				t.accept(ln.(*net.TCPListener)).receive(text("hello"))
+				c.succeeds(sometime, "after the server has closed")
+			}},
+		{Name: "service-name", Weight: 1,
+			Sentence: "The port may be the name of a service.",
+			try: func(t *trial) {
+				for _, name := range []string{"http-alt", "postgresql", "mysql", "amqp", "xmpp-client", "sip"} {
+					port, err := net.LookupPort("tcp", name)
+					if err != nil {
+						continue
+					}
+					ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+					if err != nil {
+						continue
+					}
+					t.later(func() { ln.Close() })
+					c := t.send(ln.(*net.TCPListener), sending{port: name, payload: text("hello")})
+					t.accept(ln.(*net.TCPListener)).receive(text("hello"))
+					c.succeeds(sometime, "after the server has closed")
+					return
+				}
+				t.skip("no service is known here whose port is free")
+			}},
+		{Name: "memory", Weight: 1, load: heavy,
+			Sentence: "Memory does not grow with the file.",
+			try: func(t *trial) {
+				var peaks []int64
+				for _, size := range []int64{mib, 160 * mib} {
+					ln := t.listen(nil)
+					c := t.send(ln, sending{payload: random(1, size)})
+					s := t.accept(ln).hearHeader().take(random(1, size))
+					if t.over() {
+						return
+					}
+					// It waits for the close now.
+					_, peak, err := usage(c.cmd.Process.Pid)
+					if err != nil {
+						t.skip("what a program uses cannot be seen here: " + err.Error())
+					}
+					peaks = append(peaks, peak)
+					s.close()
+					c.succeeds(sometime, "after the server has closed")
+					os.Remove(c.cmd.Args[len(c.cmd.Args)-1])
+				}
+				t.ensure(len(peaks) < 2 || peaks[1]-peaks[0] < 48*mib, "no more than 48 MiB of memory more for 160 MiB", "%v", peaks)
+			}},
+	}
+}

@@ -1,0 +1,29 @@
+// Package conformance grades programs that speak the Accio protocol: server-s,
+// which counts, server, which saves, and client, which sends. It knows nothing of
+// how they are written: it runs the commands it is given and judges them by their
+// sockets, exit codes, output and files.
+//
+//	report, err := conformance.Suite{
+//		Commands: map[conformance.Program]string{conformance.Server: "python3 server.py"},
+//	}.Run(ctx)
+//	if err == nil {
+//		report.WriteText(os.Stdout, false)
+//	}
+//
+// What is asked of a program is a list of [Criterion]. Each is tried on its own:
+// a fresh directory, a free port, a process of its own, which is killed with all
+// its children afterwards. The kit plays the other side by scripts, and keeps what
+// went over the wire, so that a failure shows what was expected, what was seen and
+// the bytes with their times.
+//
+// A criterion that is required is as lenient as the protocol allows. What goes
+// beyond (how fast, how exactly, after which accidents) is asked by others, which
+// are not required.
+//
+// Slow networks are made in two ways: by a proxy between the two sides, which is
+// always there, and by the kernel's netem between two network namespaces, where
+// this process may make those.
+//
+// Programs are run on Unix only: what is asked of them has to do with its signals.
+// What reads /proc is asked on Linux only, and skipped elsewhere.
+package conformance

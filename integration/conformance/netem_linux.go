@@ -1,0 +1,165 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// netemQdisc is what the kernel does to everything that leaves either end of a
+// lab's cable.
+var netemQdisc = []string{"netem", "delay", "50ms", "10ms", "loss", "3%", "reorder", "25%", "50%"}
+
+// lab is two network namespaces with a cable between them. The zero value is
+// ready; the namespaces are made when they are needed first, and are gone when
+// the lab is closed or this process has ended, however it has: they have no
+// names, and no file keeps them.
+type lab struct {
+	once     sync.Once
+	err      error
+	kit, sut *namespace // where the kit's side is, and the program's
+}
+
+const (
+	kitAddress = "198.18.0.1" // of the block for benchmarks, RFC 2544
+	sutAddress = "198.18.0.2"
+)
+
+// networks returns where a program is to be started and where its peer is to
+// be, or why there can be no such place here.
+func (l *lab) networks(ctx context.Context) (sut, kit *network, err error) {
+	l.once.Do(func() { l.err = l.build(ctx, netemQdisc) })
+	if l.err != nil {
+		return nil, nil, l.err
+	}
+	return &network{enter: l.sut.do, host: kitAddress}, &network{enter: l.kit.do, host: sutAddress}, nil
+}
+
+func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.kit, err = newNamespace(); err != nil {
+		return fmt.Errorf("no network namespace can be made here (root may): %w", err)
+	}
+	if l.sut, err = newNamespace(); err != nil {
+		return fmt.Errorf("no network namespace can be made here (root may): %w", err)
+	}
+	run := func(n *namespace, args ...string) {
+		if err == nil {
+			err = n.do(func() error {
+				out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+				if err != nil {
+					return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+				}
+				return nil
+			})
+		}
+	}
+	run(l.kit, "ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", fmt.Sprint(l.sut.thread))
+	for n, address := range map[*namespace]string{l.kit: kitAddress, l.sut: sutAddress} {
+		run(n, "ip", "link", "set", "lo", "up")
+		run(n, "ip", "address", "add", address+"/30", "dev", "cable")
+		run(n, "ip", "link", "set", "cable", "up")
+		run(n, append([]string{"tc", "qdisc", "add", "dev", "cable", "root"}, qdisc...)...)
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("iproute2 is not installed here: %w", err)
+	}
+	return err
+}
+
+func (l *lab) close() {
+	for _, n := range []*namespace{l.kit, l.sut} {
+		if n != nil {
+			n.close()
+		}
+	}
+	l.kit, l.sut = nil, nil
+}
+
+// namespace is a network namespace: one thread is in it, and runs there what
+// it is given. Sockets and processes that are made there stay there.
+type namespace struct {
+	thread int
+	work   chan func()
+	done   chan struct{}
+}
+
+func newNamespace() (*namespace, error) {
+	n := &namespace{work: make(chan func()), done: make(chan struct{})}
+	entered := make(chan error)
+	go func() {
+		defer close(n.done)
+		// Never unlocked: the runtime ends the thread with the goroutine, and
+		// nothing else ever runs in the namespace by accident.
+		runtime.LockOSThread()
+		n.thread = syscall.Gettid()
+		err := syscall.Unshare(syscall.CLONE_NEWNET)
+		entered <- err
+		if err != nil {
+			return
+		}
+		for f := range n.work {
+			f()
+		}
+	}()
+	if err := <-entered; err != nil {
+		<-n.done
+		return nil, err
+	}
+	return n, nil
+}
+
+// do runs f in the namespace.
+func (n *namespace) do(f func() error) error {
+	result := make(chan error, 1)
+	n.work <- func() { result <- f() }
+	return <-result
+}
+
+func (n *namespace) close() {
+	close(n.work)
+	<-n.done
+}
+
+// fullQueue returns a port at which connections are neither accepted nor
+// refused: its queue is full.
+func (t *trial) fullQueue() (port int) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		t.later(func() { syscall.Close(fd) })
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err == nil {
+		err = syscall.Listen(fd, 0)
+	}
+	var name syscall.Sockaddr
+	if err == nil {
+		name, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		t.cannot("listening", err)
+		return 0
+	}
+	port = name.(*syscall.SockaddrInet4).Port
+	// The kernel takes one more than the backlog says, and drops what comes
+	// then. Whoever gets no answer for a while says that the queue is full.
+	for range 8 {
+		conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), patience/30)
+		if err != nil {
+			return port
+		}
+		t.later(func() { conn.Close() })
+	}
+	t.skip("a listener's queue cannot be filled here")
+	return port
+}

@@ -1,0 +1,75 @@
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// listening reports whether a program listens on a port, without the program
+// noticing: a connection, if only to try, would be its first.
+func listening(pid, port int) (bool, error) {
+	want := fmt.Appendf(nil, ":%04X", port)
+	for _, name := range []string{"tcp", "tcp6"} {
+		// As the program sees the network: it may be in one of its own.
+		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, name))
+		if err != nil {
+			continue // it has ended, or there is no IPv6
+		}
+		for line := range bytes.Lines(table) {
+			// See proc_pid_net(5): number, local address, remote address, state.
+			if f := bytes.Fields(line); len(f) > 3 && bytes.HasSuffix(f[1], want) && string(f[3]) == "0A" {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// usage is what a group of processes has used so far: processor time, and
+// memory at its peak.
+func usage(group int) (cpu time.Duration, peak int64, err error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	found := false
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		// proc_pid_stat(5); the name in parentheses can hold anything.
+		f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(f) < 15 || string(f[2]) != strconv.Itoa(group) {
+			continue
+		}
+		found = true
+		for _, ticks := range f[11:13] { // utime, stime
+			n, err := strconv.Atoi(string(ticks))
+			if err != nil {
+				return 0, 0, err
+			}
+			cpu += time.Duration(n) * time.Second / 100
+		}
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(name), "status"))
+		if err != nil {
+			continue
+		}
+		if _, rest, ok := strings.Cut(string(status), "\nVmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				return 0, 0, err
+			}
+			peak += kib << 10
+		}
+	}
+	if !found {
+		return 0, 0, fmt.Errorf("no process of group %d: %w", group, os.ErrNotExist)
+	}
+	return cpu, peak, nil
+}

@@ -1,0 +1,237 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ErrCommand is what Suite.Run returns for a command that no shell understands.
+var ErrCommand = errors.New("not a command")
+
+// words splits a command as the shell does. What names a file here is made
+// absolute, since programs are run elsewhere.
+func words(ctx context.Context, command string) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "sh", "-c", `printf '%s\0' `+command).Output()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %q: %w", ErrCommand, command, err)
+	}
+	ws := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	if ws[0] == "" {
+		return nil, fmt.Errorf("%w: %q", ErrCommand, command)
+	}
+	for i, w := range ws {
+		if i == 0 && !strings.Contains(w, "/") {
+			if _, err := exec.LookPath(w); err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrCommand, err)
+			}
+			continue
+		}
+		if _, err := os.Stat(w); err == nil {
+			if ws[i], err = filepath.Abs(w); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return ws, nil
+}
+
+// launch is how a program is started.
+type launch struct {
+	args    []string
+	dir     string // to be in; a fresh one as it comes
+	prelude string // what the shell does before: umask, ulimit
+	stdin   io.Reader
+	net     *network
+	stdout  *os.File // in place of keeping what it prints
+}
+
+// process is a program that was started.
+type process struct {
+	t        *trial
+	cmd      *exec.Cmd
+	dir      string
+	started  time.Time
+	out, err output
+	done     chan struct{} // closed when it has ended
+	ended    time.Time
+}
+
+// output keeps what a program prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if room := 1<<20 - o.text.Len(); len(p) > room { // a program gone mad
+		o.text.Write(p[:room])
+		return len(p), nil
+	}
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// start starts the program. It is killed, with its children, when the trial is
+// over.
+func (t *trial) start(l launch) *process {
+	p := &process{t: t, done: make(chan struct{})}
+	if t.over() {
+		return p
+	}
+	if p.dir = l.dir; p.dir == "" {
+		p.dir = t.directory()
+	}
+	argv := append(append([]string{}, t.suite.argv[t.program]...), l.args...)
+	if l.prelude != "" {
+		argv = append([]string{"sh", "-c", l.prelude + ` && exec "$@"`, "sh"}, argv...)
+	}
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Dir = p.dir
+	p.cmd.Stdin = l.stdin
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
+	if l.stdout != nil {
+		p.cmd.Stdout = l.stdout
+	}
+	// A child of the program may keep its pipes open.
+	p.cmd.WaitDelay = time.Second
+	asGroup(p.cmd)
+	p.started = time.Now()
+	if err := l.net.do(p.cmd.Start); err != nil {
+		t.cannot("starting the program", err)
+		p.cmd = nil
+		return p
+	}
+	go func() {
+		p.cmd.Wait() // what it says is in ProcessState
+		p.ended = time.Now()
+		close(p.done)
+	}()
+	t.later(func() {
+		killGroup(p.cmd)
+		<-p.done
+		t.mu.Lock()
+		if t.failure != nil && t.failure.Stderr == "" {
+			t.failure.Stderr = p.err.String()
+		}
+		t.mu.Unlock()
+	})
+	return p
+}
+
+// signal sends the program a signal.
+func (p *process) signal(sig syscall.Signal) {
+	if p.t.over() {
+		return
+	}
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.cannot("sending a signal", err)
+	}
+}
+
+// wait waits for the program to end, and fails the trial if it does not.
+func (p *process) wait(within time.Duration, why string) bool {
+	if p.t.over() {
+		return false
+	}
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-timer.C:
+	case <-p.t.ctx.Done():
+	}
+	p.t.fail(fmt.Sprintf("the program to end within %v %s", within, why), "it goes on")
+	return false
+}
+
+// exit is how the program has ended.
+func (p *process) exit() string {
+	state := p.cmd.ProcessState
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return fmt.Sprintf("killed by %v", ws.Signal())
+	}
+	return fmt.Sprintf("exit code %d", state.ExitCode())
+}
+
+// succeeds expects that the program ends with exit code 0.
+func (p *process) succeeds(within time.Duration, why string) {
+	if p.wait(within, why) {
+		p.t.ensure(p.cmd.ProcessState.ExitCode() == 0, "exit code 0 "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
+	}
+}
+
+// fails expects that the program ends with any other exit code, by itself.
+func (p *process) fails(within time.Duration, why string) {
+	if p.wait(within, why) {
+		p.t.ensure(p.cmd.ProcessState.ExitCode() > 0, "a non-zero exit code "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
+	}
+}
+
+// complains expects one line that begins with ERROR: on stderr.
+func (p *process) complains(why string) {
+	if p.t.over() {
+		return
+	}
+	said := p.err.String()
+	line, rest, ok := strings.Cut(said, "\n")
+	p.t.ensure(ok && rest == "" && strings.HasPrefix(line, "ERROR: ") && len(line) > len("ERROR: "),
+		"one line `ERROR: …` on stderr "+why, "%s", oneLine(said))
+}
+
+// quiet expects that the program has said nothing on stderr.
+func (p *process) quiet() {
+	if !p.t.over() {
+		p.t.ensure(p.err.String() == "", "nothing on stderr", "%s", oneLine(p.err.String()))
+	}
+}
+
+// ports that were given out by this process; see freePort.
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// freePort finds a port that nobody uses. It is not one of those that the
+// system gives to clients, or some client could have it when the server comes.
+func freePort() (int, error) {
+	ports.Lock()
+	defer ports.Unlock()
+	var err error
+	for range 1000 {
+		port := 10000 + rand.IntN(22000)
+		if ports.given[port] {
+			continue
+		}
+		var ln net.Listener
+		if ln, err = net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)); err != nil {
+			continue
+		}
+		ln.Close()
+		if ports.given == nil {
+			ports.given = make(map[int]bool)
+		}
+		ports.given[port] = true
+		return port, nil
+	}
+	return 0, fmt.Errorf("no free port: %w", err)
+}

@@ -1,0 +1,329 @@
+package conformance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// server is a server-s or a server that runs and listens.
+type server struct {
+	*process
+	port  int
+	files string // FILE-DIR, of a server
+	net   *network
+	side  *network // where its clients are
+}
+
+// serving is how to start one. All of it may be left out.
+type serving struct {
+	launch
+	port      int
+	files     string
+	side      *network
+	unstarted bool // do not wait until it listens
+}
+
+// serve starts a server and waits until it listens.
+func (t *trial) serve(how serving) *server {
+	s := &server{port: how.port, files: how.files, net: how.net, side: how.side}
+	var err error
+	if s.port == 0 {
+		if s.port, err = freePort(); err != nil {
+			t.cannot("looking for a port", err)
+		}
+	}
+	how.args = []string{strconv.Itoa(s.port)}
+	if t.program == Server {
+		if s.files == "" {
+			s.files = t.directory()
+		}
+		how.args = append(how.args, s.files)
+	}
+	s.process = t.start(how.launch)
+	if t.over() || how.unstarted {
+		return s
+	}
+	ended := false
+	up := t.await(patience, func() bool {
+		select {
+		case <-s.done:
+			ended = true
+			return true
+		default:
+		}
+		up, lerr := listening(s.cmd.Process.Pid, s.port)
+		if lerr != nil {
+			err = lerr
+			return true
+		}
+		return up
+	})
+	switch {
+	case err != nil:
+		t.cannot("looking who listens", err)
+	case ended:
+		t.fail("a server that runs", "it ended at once, %s; on stderr: %s", s.exit(), oneLine(s.err.String()))
+	case !up:
+		t.fail(fmt.Sprintf("the server to listen on port %d within %v", s.port, patience), "nobody listens there")
+	}
+	return s
+}
+
+// addr is where its clients find it.
+func (s *server) addr() string { return net.JoinHostPort(s.side.address(), strconv.Itoa(s.port)) }
+
+func (s *server) connect() *peer { return s.t.dial(s.side, s.addr()) }
+
+// connectAll connects n clients one after the other.
+func (s *server) connectAll(n int) []*peer {
+	ps := make([]*peer, n)
+	for i := range ps {
+		ps[i] = s.connect()
+	}
+	return ps
+}
+
+// greet takes a client through the handshake, as politely as can be.
+func (p *peer) greet() *peer { return p.hear(greeting).say(confirm).hear(greeting).say(again) }
+
+// moment is how long polite clients wait between the header and the payload, so
+// that the two are seen apart by any server.
+const moment = 50 * time.Millisecond
+
+// upload is what a polite client does, from the beginning to the end.
+func (p *peer) upload(what payload) *peer {
+	p.greet()
+	p.t.pace(moment)
+	return p.give(what).halfClose().ends(orderly, "once the client has ended its stream")
+}
+
+// outcome is what is to be told of a connection.
+type outcome struct {
+	failed bool
+	payload
+}
+
+var failed = outcome{failed: true}
+
+func received(p payload) outcome { return outcome{payload: p} }
+
+// errorMark is what stands for a connection that failed.
+const errorMark = "ERROR"
+
+func (o outcome) line() string {
+	if o.failed {
+		return errorMark
+	}
+	return strconv.FormatInt(o.length(), 10)
+}
+
+// settling is how long an outcome may take to be told, where nobody asks for
+// more. A server-s is stopped after that: it may have kept what it prints.
+const settling = 3 * time.Second
+
+// tells expects these outcomes of the connections so far, in their order.
+func (s *server) tells(want ...outcome) {
+	if s.t.over() {
+		return
+	}
+	if s.t.program == ServerS {
+		s.prints(settling, true, want...)
+		return
+	}
+	for i, w := range want {
+		s.saved(settling, i+1, w)
+	}
+}
+
+// tellsAtOnce is tells for who has just seen the connection end.
+func (s *server) tellsAtOnce(want ...outcome) {
+	if s.t.over() {
+		return
+	}
+	if s.t.program == ServerS {
+		s.prints(time.Second, false, want...)
+		return
+	}
+	for i, w := range want {
+		s.saved(0, i+1, w)
+	}
+}
+
+func (s *server) printed() []string {
+	all := s.out.String()
+	end := strings.LastIndexByte(all, '\n') + 1
+	return strings.FieldsFunc(all[:end], func(r rune) bool { return r == '\n' || r == '\r' })
+}
+
+func (s *server) prints(within time.Duration, stop bool, want ...outcome) {
+	var lines []string
+	for _, w := range want {
+		lines = append(lines, w.line())
+	}
+	if !s.t.await(within, func() bool { return len(s.printed()) >= len(lines) }) && stop {
+		s.signal(syscall.SIGTERM)
+		s.t.await(settling, func() bool {
+			select {
+			case <-s.done:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	got := s.printed()
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	s.t.ensure(slices.Equal(got, lines), fmt.Sprintf("on stdout the lines %s", shorten(lines)), "%s", shorten(got))
+}
+
+func shorten(lines []string) string {
+	if len(lines) == 0 {
+		return "(none)"
+	}
+	s := strings.Join(lines, " ")
+	if len(s) > 3*shownBytes {
+		s = fmt.Sprintf("%s… (%d lines)", s[:3*shownBytes], len(lines))
+	}
+	return s
+}
+
+func (s *server) path(n int) string { return filepath.Join(s.files, strconv.Itoa(n)+".file") }
+
+// saved expects the outcome of connection n in its file.
+func (s *server) saved(within time.Duration, n int, want outcome) {
+	if s.t.over() {
+		return
+	}
+	name := filepath.Base(s.path(n))
+	if want.failed {
+		want.payload = text(errorMark)
+	}
+	diff := "there is none"
+	s.t.await(within, func() bool {
+		info, err := os.Stat(s.path(n))
+		if err != nil {
+			diff = "there is none; the directory holds " + strings.Join(s.t.names(s.files), " ")
+			return false
+		}
+		// White space after ERROR is asked for elsewhere.
+		if size := info.Size(); size != want.length() && !(want.failed && size < 64) {
+			diff = fmt.Sprintf("%d bytes where %d should be", size, want.length())
+			if b, err := os.ReadFile(s.path(n)); err == nil && size < 64 {
+				diff = fmt.Sprintf("%q", b)
+			}
+			return false
+		}
+		diff, err = s.compare(n, want)
+		if err != nil {
+			diff += " " + err.Error()
+		}
+		return diff == ""
+	})
+	s.t.ensure(diff == "", fmt.Sprintf("%s to hold %v", name, want.payload), "%s", diff)
+}
+
+func (s *server) compare(n int, want outcome) (string, error) {
+	f, err := os.Open(s.path(n))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if !want.failed {
+		return want.differs(f)
+	}
+	b, err := os.ReadFile(s.path(n))
+	if string(bytes.TrimSpace(b)) != errorMark {
+		return quoted(b), err
+	}
+	return "", err
+}
+
+// savedAll expects each payload in one of the files, whichever: who is number
+// one is asked elsewhere.
+func (s *server) savedAll(payloads []payload) {
+	for n := range payloads {
+		if s.t.over() {
+			return
+		}
+		// What comes first in each payload names it.
+		var head string
+		s.t.await(settling, func() bool {
+			f, err := os.Open(s.path(n + 1))
+			if err != nil {
+				return false
+			}
+			defer f.Close()
+			b := make([]byte, len(label(0)))
+			m, _ := f.Read(b)
+			head = string(b[:m])
+			return m == len(b)
+		})
+		i := slices.IndexFunc(payloads, func(p payload) bool { return p.text == head && head != "" })
+		if i < 0 {
+			s.t.fail(fmt.Sprintf("one of the payloads in %d.file", n+1), "%s, in a directory that holds %v", oneLine(head), s.t.names(s.files))
+			return
+		}
+		s.saved(settling, n+1, received(payloads[i]))
+		payloads[i].text = "" // is taken
+	}
+}
+
+func label(i int) string { return fmt.Sprintf("payload %03d\n", i) }
+
+// many are n payloads of the same length that can be told from each other.
+func many(n int, size int64) []payload {
+	ps := make([]payload, n)
+	for i := range ps {
+		ps[i] = payload{text: label(i), id: i}
+		ps[i].size = size - int64(len(ps[i].text))
+	}
+	return ps
+}
+
+// holds expects these names in the directory, and no others.
+func (s *server) holds(within time.Duration, why string, want ...string) {
+	if s.t.over() || s.t.program != Server {
+		return
+	}
+	slices.Sort(want)
+	var names []string
+	if !s.t.await(within, func() bool { names = s.t.names(s.files); return slices.Equal(names, want) }) {
+		s.t.fail(fmt.Sprintf("the directory to hold %v and nothing else %s", want, why), "%v", names)
+	}
+}
+
+// stops expects a signal to end the server, with exit code 0.
+func (s *server) stops(sig syscall.Signal, within time.Duration) {
+	s.signal(sig)
+	s.succeeds(within, "after "+signalName(sig))
+}
+
+func signalName(sig syscall.Signal) string {
+	switch sig {
+	case syscall.SIGINT:
+		return "SIGINT"
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGQUIT:
+		return "SIGQUIT"
+	}
+	return sig.String()
+}
+
+// exists says whether there is something under a name.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,965 @@
+package conformance
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// silence is how long a client may say nothing.
+	silence = 10 * time.Second
+
+	// soon is what "within a second" may be on a machine that is busy.
+	soon = 1250 * time.Millisecond
+
+	// sometime is as long as anybody would wait for what should be at once.
+	sometime = 5 * time.Second
+)
+
+const mib = 1 << 20
+
+// sizes are those of the payloads.
+var sizes = []struct {
+	name  string
+	bytes int64
+	load  load
+}{
+	{"500-bytes", 500, light},
+	{"1-mib", mib, light},
+	{"10-mib", 10 * mib, heavy},
+	{"100-mib", 100 * mib, heavy},
+}
+
+// everyByte is all values a byte can have.
+var everyByte = func() string {
+	var b [256]byte
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return string(b[:])
+}()
+
+// serverCriteria are those of server-s and of server.
+func serverCriteria(p Program) []section {
+	all := []section{
+		{"arguments", argumentCriteria(p)},
+		{"signals", signalCriteria(p)},
+		{"handshake", handshakeCriteria(p)},
+		{"payload", payloadCriteria(p)},
+		{"silence", silenceCriteria(p)},
+		{"how a connection ends", endingCriteria()},
+	}
+	if p == ServerS {
+		all = append(all, section{"one at a time", countCriteria()})
+	} else {
+		all = append(all, section{"many at a time", concurrencyCriteria()}, section{"files", fileCriteria()})
+	}
+	return append(all,
+		section{"sizes", sizeCriteria(p)},
+		section{"slow networks", networkCriteria(p)},
+		section{"service", serviceCriteria(p)})
+}
+
+// arguments are those of the program, with another port.
+func (t *trial) arguments(port string) []string {
+	if t.program == Server {
+		return []string{port, t.directory()}
+	}
+	return []string{port}
+}
+
+func argumentCriteria(p Program) []Criterion {
+	refuses := func(within time.Duration, strict bool, lists func(t *trial) [][]string) func(*trial) {
+		return func(t *trial) {
+			all := lists(t)
+			t.sideBySide(len(all), func(i int) {
+				why := fmt.Sprintf("for the arguments %q", all[i])
+				c := t.start(launch{args: all[i]})
+				c.fails(within, why)
+				if strict {
+					c.complains(why)
+					t.ensure(c.out.String() == "", "nothing on stdout "+why, "%s", oneLine(c.out.String()))
+				}
+			})
+		}
+	}
+	ports := func(ports ...string) func(*trial) [][]string {
+		return func(t *trial) (all [][]string) {
+			for _, port := range ports {
+				all = append(all, t.arguments(port))
+			}
+			return all
+		}
+	}
+	counts := func(t *trial) [][]string {
+		port, err := freePort()
+		if err != nil {
+			t.cannot("looking for a port", err)
+		}
+		full := t.arguments(strconv.Itoa(port))
+		return [][]string{nil, full[:len(full)-1], append(slices.Clone(full), "more")}
+	}
+	all := []Criterion{
+		{Name: "incorrect-port", Weight: 3, Required: true,
+			Sentence: "A port that is none (`abc`, `-1`, `65536`) ends the program with a non-zero exit code.",
+			try:      refuses(sometime, false, ports("abc", "-1", "65536"))},
+		{Name: "incorrect-port-complaint", Weight: 1,
+			Sentence: "For any such port, also `0` and an empty one, it ends within a second, with one line `ERROR: …` on stderr.",
+			try:      refuses(soon, true, ports("abc", "-1", "65536", "0", "", "80x"))},
+		{Name: "incorrect-arguments", Weight: 1,
+			Sentence: "Missing and extra arguments are refused the same way.",
+			try:      refuses(soon, true, counts)},
+		{Name: "port-in-use", Weight: 1,
+			Sentence: "So is a port that is in use; who uses it is not disturbed.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := t.serve(serving{port: s.port, unstarted: true})
+				c.fails(soon, "for a port in use")
+				c.complains("for a port in use")
+				s.connect().upload(text("undisturbed"))
+				s.tells(received(text("undisturbed")))
+			}},
+		{Name: "listens-everywhere", Weight: 1,
+			Sentence: "It listens on all IPv4 addresses.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				// 127.0.0.2 is this machine on Linux only; elsewhere an address
+				// of an interface has to do.
+				for _, a := range append(localAddresses(), "127.0.0.1") {
+					t.dial(nil, net.JoinHostPort(a, strconv.Itoa(s.port))).upload(text("from " + a))
+				}
+			}},
+	}
+	if p == Server {
+		all = append(all,
+			Criterion{Name: "directory-created", Weight: 1,
+				Sentence: "FILE-DIR is created if it is missing, and its parents.",
+				try: func(t *trial) {
+					s := t.serve(serving{files: filepath.Join(t.directory(), "a", "b")})
+					s.connect().upload(text("hello"))
+					s.tells(received(text("hello")))
+				}},
+			Criterion{Name: "directory-unusable", Weight: 1,
+				Sentence: "A FILE-DIR that is a file, or lies below one, is an error at the start.",
+				try: func(t *trial) {
+					file := filepath.Join(t.directory(), "file")
+					t.put(file, text("not a directory"))
+					for _, dir := range []string{file, filepath.Join(file, "below")} {
+						c := t.serve(serving{files: dir, unstarted: true})
+						c.fails(soon, "if FILE-DIR is no directory")
+						c.complains("if FILE-DIR is no directory")
+					}
+				}})
+	}
+	return all
+}
+
+// localAddresses are IPv4 addresses of this machine's interfaces.
+func localAddresses() (all []string) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			all = append(all, n.IP.String())
+		}
+	}
+	return all[:min(len(all), 3)]
+}
+
+func signalCriteria(p Program) []Criterion {
+	var all []Criterion
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
+		all = append(all, Criterion{Name: strings.ToLower(signalName(sig)), Weight: 2, Required: true,
+			Sentence: signalName(sig) + " ends the program with exit code 0.",
+			try: func(t *trial) {
+				t.serve(serving{}).stops(sig, sometime)
+			}})
+	}
+	all = append(all,
+		Criterion{Name: "stops-within-a-second", Weight: 2,
+			Sentence: "Each signal ends it with exit code 0 within a second whatever goes on: a handshake, a payload, a full queue.",
+			try: func(t *trial) {
+				for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
+					s := t.serve(serving{})
+					receiving := s.connect().greet().say("some payload")
+					s.connectAll(5)
+					s.connect().say(confirm[:3])
+					t.pace(2 * moment)
+					s.stops(sig, soon)
+					receiving.close()
+				}
+			}},
+		Criterion{Name: "stop-tells-the-sender", Weight: 1,
+			Sentence: "A client whose payload is cut short by a signal sees a reset.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet().say("some payload")
+				t.pace(2 * moment)
+				s.signal(syscall.SIGTERM)
+				c.ends(reset, "since what was sent is lost")
+			}},
+		Criterion{Name: "stop-leaves-error", Weight: 1,
+			Sentence: "And its outcome is `ERROR`, with nothing else left.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().greet().say("some payload")
+				t.pace(2 * moment)
+				s.stops(syscall.SIGTERM, sometime)
+				s.tells(failed)
+				s.holds(0, "after the end", "1.file")
+			}},
+		Criterion{Name: "restart", Weight: 1,
+			Sentence: "It can be started again on the same port at once.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(text("before"))
+				s.connect().greet().say("some payload")
+				t.pace(moment)
+				s.stops(syscall.SIGTERM, sometime)
+				again := t.serve(serving{port: s.port})
+				again.connect().upload(text("after"))
+				again.tells(received(text("after")))
+			}})
+	return all
+}
+
+func handshakeCriteria(p Program) []Criterion {
+	return []Criterion{
+		{Name: "accepts", Weight: 3, Required: true,
+			Sentence: "It accepts a connection, and does not drop it.",
+			try: func(t *trial) {
+				c := t.serve(serving{}).connect()
+				if !c.over() {
+					c.read(time.Second)
+					t.ensure(c.end == "", "a connection that stays", "%s", c.end)
+				}
+			}},
+		{Name: "greets", Weight: 3, Required: true,
+			Sentence: "It sends `accio\\r\\n` as soon as the connection is served, unasked.",
+			try: func(t *trial) {
+				t.serve(serving{}).connect().hear(greeting)
+			}},
+		{Name: "greets-once", Weight: 2, Required: true,
+			Sentence: "It sends the second `accio\\r\\n` only after the first confirmation is complete, not a byte earlier.",
+			try: func(t *trial) {
+				c := t.serve(serving{}).connect().hear(greeting)
+				c.hearsNothing(4*moment, "before the client confirms")
+				c.say(confirm[:len(confirm)-1]).hearsNothing(4*moment, "before the first confirmation is complete")
+			}},
+		{Name: "greets-again", Weight: 3, Required: true,
+			Sentence: "It sends the second `accio\\r\\n` after the first confirmation.",
+			try: func(t *trial) {
+				// Whether it came too early is asked above.
+				c := t.serve(serving{}).connect()
+				c.hear(greeting).say(confirm).hear(greeting)
+			}},
+		{Name: "greetings-in-one-piece", Weight: 1, Required: true,
+			Sentence: "Each `accio\\r\\n` leaves in one write of its own.",
+			try: func(t *trial) {
+				c := t.serve(serving{}).connect()
+				c.hearAtOnce(greeting).say(confirm).hearAtOnce(greeting)
+			}},
+		{Name: "header-byte-by-byte", Weight: 2, Required: true,
+			Sentence: "The confirmations may come a byte at a time.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().hear(greeting).sayApart(5*time.Millisecond, strings.Split(confirm, "")...)
+				c.hear(greeting).sayApart(5*time.Millisecond, strings.Split(again, "")...)
+				t.pace(moment)
+				c.say("hello").halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("hello")))
+			}},
+		{Name: "header-with-payload", Weight: 2, Required: true,
+			Sentence: "The second confirmation may come in one segment with the payload: no byte of it is lost, none of the header kept.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().hear(greeting).say(confirm).hear(greeting).say(again+"hello").halfClose().
+					ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("hello")))
+			}},
+		{Name: "everything-at-once", Weight: 2, Required: true,
+			Sentence: "Both confirmations, the payload and the end of stream may come before the server has asked.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().say(confirm + again + "hello").halfClose()
+				c.hear(greeting).hear(greeting).ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("hello")))
+			}},
+	}
+}
+
+func payloadCriteria(p Program) []Criterion {
+	receives := func(payloads ...payload) func(*trial) {
+		return func(t *trial) {
+			s := t.serve(serving{})
+			var want []outcome
+			for _, p := range payloads {
+				s.connect().upload(p)
+				want = append(want, received(p))
+			}
+			s.tells(want...)
+		}
+	}
+	return []Criterion{
+		{Name: "receives", Weight: 3, Required: true,
+			Sentence: "It receives a small payload; the header does not count.",
+			try:      receives(text("hello"))},
+		{Name: "receives-another", Weight: 3, Required: true,
+			Sentence: "It accepts another client after the first.",
+			try:      receives(text("hello"), text("the second one"))},
+		{Name: "empty-payload", Weight: 2, Required: true,
+			Sentence: "A payload may be empty.",
+			try:      receives(text(""))},
+		{Name: "binary-payload", Weight: 2, Required: true,
+			Sentence: "All is binary: every value of a byte comes through as it is.",
+			try:      receives(text(everyByte+everyByte), text("\x00"), text("\xff\xfe"), text("\n"), text(" \t\r\n"))},
+		{Name: "payload-like-header", Weight: 2, Required: true,
+			Sentence: "A payload that holds the words of the protocol, or begins with `\\r\\n`, is payload.",
+			try:      receives(text("\r\n"), text(greeting), text(confirm+again), text("\r\n\r\n"+again+again+"."), text(errorMark))},
+		{Name: "payload-in-pieces", Weight: 2, Required: true,
+			Sentence: "A payload may come in small pieces.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet()
+				t.pace(moment)
+				c.sayApart(5*time.Millisecond, strings.SplitAfter(strings.Repeat("piece by piece ", 8), " ")...)
+				c.halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(text(strings.Repeat("piece by piece ", 8))))
+			}},
+		{Name: "client-closes", Weight: 2, Required: true,
+			Sentence: "The end of stream may be a close as well as a half-close.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet()
+				t.pace(moment)
+				c.say("hello").close()
+				s.tells(received(text("hello")))
+			}},
+		{Name: "told-when-closed", Weight: 1,
+			Sentence: toldWhenClosed[p],
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				var want []outcome
+				for _, p := range []payload{text("hello"), random(1, mib), text("")} {
+					s.connect().upload(p)
+					want = append(want, received(p))
+					s.tellsAtOnce(want...)
+				}
+			}},
+	}
+}
+
+var toldWhenClosed = map[Program]string{
+	ServerS: "The count is printed as soon as the connection ends, also if stdout is a pipe.",
+	Server:  "The server closes only when the whole file is visible under its name.",
+}
+
+// silent is a client that has said something, if anything, and now waits for
+// the server to give up on it; it says how long that took.
+func (c *peer) silent(said string) time.Duration {
+	began := c.last
+	c.awaitEnd(silence+sometime, said, "since the client is silent")
+	return time.Since(began)
+}
+
+func silenceCriteria(p Program) []Criterion {
+	steps := []struct {
+		name, when string
+		script     func(c *peer) string // what the server may say yet
+	}{
+		{"silence-at-start", "after it has connected", func(c *peer) string { return greeting }},
+		{"silence-after-confirmation", "after the first confirmation", func(c *peer) string {
+			c.hear(greeting).say(confirm)
+			return greeting
+		}},
+		{"silence-in-payload", "in the middle of its payload", func(c *peer) string {
+			c.greet()
+			c.t.pace(moment)
+			c.give(random(1, 100_000))
+			return ""
+		}},
+	}
+	var all []Criterion
+	for _, step := range steps {
+		all = append(all, Criterion{Name: step.name, Weight: 3, Required: true, load: idle,
+			Sentence: "A client that is silent for over ten seconds " + step.when + " is `ERROR`, and nothing of its input stays.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect()
+				took := c.silent(step.script(c))
+				t.ensure(took > silence-time.Second, "ten seconds of patience", "the server gave up after %.2f s", took.Seconds())
+				t.ensure(took < silence+2*time.Second, "the server to give up after ten seconds", "that took %.2f s", took.Seconds())
+				s.tells(failed)
+			}})
+	}
+	return append(all,
+		Criterion{Name: "served-after-time-out", Weight: 3, Required: true, load: idle,
+			Sentence: "Another client is served after one that was silent.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet().say("then nothing")
+				c.awaitEnd(silence+sometime, "", "since the client is silent")
+				s.connect().upload(text("hello"))
+				if p == ServerS {
+					s.tells(failed, received(text("hello")))
+				} else {
+					s.saved(settling, 2, received(text("hello")))
+				}
+			}},
+		Criterion{Name: "silence-restarts", Weight: 2, Required: true, load: idle,
+			Sentence: "The ten seconds run from the last byte: a slow client that goes on is served for as long as it likes.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet().sayApart(6*time.Second, "a", "b", "c")
+				c.halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("abc")))
+			}},
+		Criterion{Name: "silence-restarts-in-header", Weight: 1, load: idle,
+			Sentence: "So they do in the header.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().hear(greeting)
+				c.sayApart(7*time.Second, "confirm", "-acc", "io\r\n").hear(greeting).say(again)
+				t.pace(moment)
+				c.say("hello").halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("hello")))
+			}},
+		Criterion{Name: "silence-exact", Weight: 1, load: idle,
+			Sentence: "The ten seconds are kept to half a second, in the payload and in the header, also after a byte that restarted them.",
+			try: func(t *trial) {
+				scripts := []func(c *peer) string{
+					func(c *peer) string { return greeting },
+					func(c *peer) string { c.greet().sayApart(3*time.Second, "a", "b"); return "" },
+					func(c *peer) string { c.hear(greeting).sayApart(time.Second, "conf", "irm"); return "" },
+				}
+				t.sideBySide(len(scripts), func(i int) {
+					c := t.serve(serving{}).connect()
+					took := c.silent(scripts[i](c))
+					t.ensure(took > silence-500*time.Millisecond && took < silence+750*time.Millisecond,
+						"the server to give up after ten seconds, give or take half a second", "that took %.2f s", took.Seconds())
+				})
+			}},
+		Criterion{Name: "silence-orderly-close", Weight: 1, load: idle,
+			Sentence: "A client that was silent sees an orderly close.",
+			try: func(t *trial) {
+				c := t.serve(serving{}).connect().greet().say("then nothing")
+				c.ends(orderly, "since the client has not ended its stream, and cannot mistake it for success")
+			}})
+}
+
+func endingCriteria() []Criterion {
+	return []Criterion{
+		{Name: "end-before-header", Weight: 1,
+			Sentence: "An end of stream before the header is complete, all bytes so far right, is an empty payload and an orderly close.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				var want []outcome
+				for _, said := range []string{"", confirm[:5], confirm, confirm + again[:20]} {
+					c := s.connect().hear(greeting).say(said)
+					if len(said) >= len(confirm) {
+						c.hear(greeting)
+					}
+					c.halfClose().ends(orderly, fmt.Sprintf("after %q and the end of stream", said))
+					want = append(want, received(text("")))
+				}
+				s.tells(want...)
+			}},
+		{Name: "wrong-bytes", Weight: 2,
+			Sentence: "A byte that is not the expected confirmation is `ERROR`, at once.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				var want []outcome
+				for _, said := range []string{"x", "confirm-accio\n", "GET / HTTP/1.1\r\n\r\n", "confirm-accio\r\x00"} {
+					s.connect().hear(greeting).say(said).awaitEnd(soon, "", fmt.Sprintf("after %q", said))
+					want = append(want, failed)
+				}
+				s.connect().hear(greeting).say(confirm).hear(greeting).say("confirm-accio-again\r\nx").
+					awaitEnd(soon, "", "after a wrong second confirmation")
+				s.tells(append(want, failed)...)
+			}},
+		{Name: "client-resets", Weight: 2,
+			Sentence: "A connection that breaks is `ERROR`, and nothing of its input stays.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := s.connect().greet()
+				t.pace(moment)
+				c.give(random(1, 50_000))
+				t.pace(4 * moment)
+				c.breakOff()
+				s.tells(failed)
+			}},
+		{Name: "served-after-accidents", Weight: 2,
+			Sentence: "Others are served after garbage, resets and clients that vanish in the handshake.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				for range 10 {
+					s.connect().say(everyByte).close()
+					s.connect().breakOff()
+					s.connect().hear(greeting).breakOff()
+					s.connect().hear(greeting).say(confirm).breakOff()
+					s.connect().close()
+				}
+				c := s.connect().upload(text("hello"))
+				t.ensure(c.conn != nil, "a server that still runs", "it does not")
+			}},
+	}
+}
+
+func countCriteria() []Criterion {
+	return []Criterion{
+		{Name: "one-at-a-time", Weight: 3, Required: true,
+			Sentence: "While one client is served, others are connected and hear nothing; each has its turn in order of arrival.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				first := s.connect().greet()
+				second, third := s.connect(), s.connect()
+				second.hearsNothing(6*moment, "while another client is served")
+				third.hearsNothing(moment, "while another client is served")
+				first.say("1").halfClose().ends(orderly, "once the client has ended its stream")
+				second.upload(text("22"))
+				third.upload(text("333"))
+				s.tells(received(text("1")), received(text("22")), received(text("333")))
+			}},
+		{Name: "queue", Weight: 1, load: idle,
+			Sentence: "At least 128 clients can wait without being refused.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				first := s.connect().greet()
+				waiting := s.connectAll(128)
+				t.sideBySide(len(waiting), func(i int) {
+					waiting[i].hearsNothing(4*moment, "while another client is served")
+				})
+				first.say("1").halfClose().ends(orderly, "once the client has ended its stream")
+				waiting[0].upload(text("22"))
+			}},
+		{Name: "prints-plain-lines", Weight: 1,
+			Sentence: "It prints the count in decimal, or `ERROR`, and a line feed, and nothing else.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(random(1, 12345))
+				s.connect().hear(greeting).say("x").awaitEnd(patience, "", "after a wrong byte")
+				s.connect().upload(text(""))
+				s.tells(received(random(1, 12345)), failed, received(text("")))
+				if !t.over() {
+					t.ensure(s.out.String() == "12345\nERROR\n0\n", `"12345\nERROR\n0\n" on stdout`, "%q", s.out.String())
+				}
+			}},
+		{Name: "stdout-gone", Weight: 1,
+			Sentence: "If stdout cannot be written any longer, it says so on stderr and exits non-zero.",
+			try: func(t *trial) {
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.cannot("making a pipe", err)
+					return
+				}
+				r.Close()
+				s := t.serve(serving{launch: launch{stdout: w}})
+				w.Close()
+				s.connect().greet().say("hello").halfClose().awaitEnd(patience, "", "once the client has ended its stream")
+				s.fails(sometime, "once nobody reads stdout")
+				s.complains("once nobody reads stdout")
+			}},
+	}
+}
+
+func concurrencyCriteria() []Criterion {
+	return []Criterion{
+		{Name: "ten-at-once", Weight: 3, Required: true,
+			Sentence: "Ten clients are served at the same time, each of them in the middle of its payload.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				ps, clients := many(10, 5000), s.connectAll(10)
+				for _, c := range clients {
+					c.greet()
+				}
+				t.pace(moment)
+				for i, c := range clients {
+					c.give(ps[i])
+				}
+				for _, c := range clients {
+					c.halfClose().ends(orderly, "once the client has ended its stream")
+				}
+				s.savedAll(ps)
+			}},
+		{Name: "numbers-by-acceptance", Weight: 2, Required: true,
+			Sentence: "Connections are numbered from 1 in order of acceptance, however they end.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				var clients []*peer
+				for range 4 {
+					clients = append(clients, s.connect().greet())
+				}
+				t.pace(moment)
+				for i := range clients {
+					i = len(clients) - 1 - i // the last is done first
+					clients[i].say(label(i)).halfClose().ends(orderly, "once the client has ended its stream")
+				}
+				s.tells(received(text(label(0))), received(text(label(1))), received(text(label(2))), received(text(label(3))))
+			}},
+		{Name: "failures-are-numbered", Weight: 1,
+			Sentence: "A connection that failed, or was empty, uses its number all the same.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.connect().hear(greeting).halfClose().ends(orderly, "once the client has ended its stream")
+				s.connect().hear(greeting).breakOff()
+				t.pace(moment)
+				s.connect().upload(text("hello"))
+				s.tells(failed, received(text("")), failed, received(text("hello")))
+			}},
+		{Name: "hundreds-at-once", Weight: 1,
+			Sentence: "Two hundred clients are served at the same time.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				ps, clients := many(200, 100), s.connectAll(200)
+				for _, c := range clients {
+					c.hear(greeting)
+				}
+				for _, c := range clients {
+					c.say(confirm).hear(greeting).say(again)
+				}
+				t.pace(moment)
+				for i, c := range clients {
+					c.give(ps[i]).halfClose().ends(orderly, "once the client has ended its stream")
+				}
+				s.savedAll(ps)
+			}},
+	}
+}
+
+func fileCriteria() []Criterion {
+	// part is a client that has sent half of its payload.
+	part := func(s *server, p payload) *peer {
+		c := s.connect().greet()
+		s.t.pace(moment)
+		c.give(p)
+		s.t.pace(4 * moment)
+		return c
+	}
+	return []Criterion{
+		{Name: "appears-whole", Weight: 2,
+			Sentence: "While a payload arrives, its `N.file` is not there yet, and what is there has a hidden name.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				c := part(s, random(1, mib))
+				t.ensure(len(visible(t.names(s.files))) == 0, "no visible name while a payload arrives", "%v", t.names(s.files))
+				c.halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(random(1, mib)))
+			}},
+		{Name: "replaces-whole", Weight: 1,
+			Sentence: "An `N.file` from an earlier run stays whole until it is replaced by a whole one, or by `ERROR`.",
+			try: func(t *trial) {
+				dir := t.directory()
+				old := received(text("from an earlier run"))
+				for n := 1; n <= 2; n++ {
+					t.put(filepath.Join(dir, strconv.Itoa(n)+".file"), old.payload)
+				}
+				s := t.serve(serving{files: dir})
+				one := part(s, random(1, mib))
+				two := part(s, random(2, 300_000))
+				s.tells(old, old)
+				one.halfClose().ends(orderly, "once the client has ended its stream")
+				two.breakOff()
+				s.tells(received(random(1, mib)), failed)
+			}},
+		{Name: "killed-leaves-no-part", Weight: 1,
+			Sentence: "A server that is killed leaves no `N.file` with a part of a payload.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				part(s, random(1, mib))
+				s.signal(syscall.SIGKILL)
+				s.wait(sometime, "after SIGKILL")
+				if !t.over() {
+					t.ensure(len(visible(t.names(s.files))) == 0, "no visible name after a kill", "%v", t.names(s.files))
+				}
+			}},
+		{Name: "sweeps", Weight: 1,
+			Sentence: "What a killed server left is swept at the next start; other files are not touched.",
+			try: func(t *trial) {
+				dir := t.directory()
+				for _, name := range []string{"notes.txt", ".hidden", "7.file"} {
+					t.put(filepath.Join(dir, name), text(name))
+				}
+				s := t.serve(serving{files: dir})
+				part(s, random(1, mib))
+				s.signal(syscall.SIGKILL)
+				s.wait(sometime, "after SIGKILL")
+				s = t.serve(serving{files: dir})
+				s.holds(settling, "after the next start", "notes.txt", ".hidden", "7.file")
+				s.connect().upload(text("hello"))
+				s.tells(received(text("hello")))
+				s.holds(settling, "after an upload", "1.file", "notes.txt", ".hidden", "7.file")
+				s.saved(0, 7, received(text("7.file")))
+			}},
+		{Name: "leaves-nothing-else", Weight: 1,
+			Sentence: "When every connection has ended, the directory holds the `N.file` files and nothing else, and where the server was started nothing is.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(random(1, 100_000))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				part(s, random(3, 100_000)).breakOff()
+				s.tells(received(random(1, 100_000)), failed, failed)
+				s.holds(settling, "when all connections have ended", "1.file", "2.file", "3.file")
+				if !t.over() {
+					t.ensure(len(t.names(s.dir)) == 0, "nothing where the server was started", "%v", t.names(s.dir))
+				}
+			}},
+		{Name: "error-is-five-bytes", Weight: 1,
+			Sentence: "`ERROR` in a file is exactly these five bytes.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.tells(failed)
+				if b, err := os.ReadFile(s.path(1)); err == nil && !t.over() {
+					t.ensure(string(b) == errorMark, fmt.Sprintf("%q in 1.file", errorMark), "%q", b)
+				}
+			}},
+		{Name: "symbolic-link", Weight: 1,
+			Sentence: "Nothing is written through a symbolic link that stands at `N.file`.",
+			try: func(t *trial) {
+				dir, target := t.directory(), filepath.Join(t.directory(), "target")
+				t.put(target, text("precious"))
+				for n := 1; n <= 2; n++ {
+					if err := os.Symlink(target, filepath.Join(dir, strconv.Itoa(n)+".file")); err != nil {
+						t.cannot("making a symbolic link", err)
+					}
+				}
+				s := t.serve(serving{files: dir})
+				s.connect().upload(text("hello"))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.tells(received(text("hello")), failed)
+				if b, err := os.ReadFile(target); !t.over() {
+					t.ensure(string(b) == "precious", "the file that the link led to as it was", "%q, %v", b, err)
+				}
+			}},
+		{Name: "mode", Weight: 1,
+			Sentence: "Files have mode 0666 less the umask.",
+			try: func(t *trial) {
+				s := t.serve(serving{launch: launch{prelude: "umask 027"}})
+				s.connect().upload(text("hello"))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.tells(received(text("hello")), failed)
+				for n := 1; n <= 2; n++ {
+					if info, err := os.Stat(s.path(n)); err == nil && !t.over() {
+						t.ensure(info.Mode() == 0o640, "mode 0640 under umask 027", "%v", info.Mode())
+					}
+				}
+			}},
+		{Name: "cannot-store", Weight: 1,
+			Sentence: "A payload that cannot be stored ends in a reset and one line on stderr, with `ERROR` or nothing in its place; others are served.",
+			try: func(t *trial) {
+				// Files of 64 KiB at the most; the shell counts in halves of a KiB.
+				s := t.serve(serving{launch: launch{prelude: "ulimit -f 128"}})
+				c := s.connect().greet()
+				t.pace(moment)
+				c.give(random(1, 4*mib)).halfClose().ends(reset, "since the file cannot be stored")
+				if t.over() {
+					return
+				}
+				if exists(s.path(1)) {
+					s.saved(settling, 1, failed)
+				}
+				t.await(settling, func() bool { return s.process.err.String() != "" })
+				s.complains("since the file cannot be stored")
+				s.connect().upload(text("hello"))
+				s.saved(settling, 2, received(text("hello")))
+			}},
+	}
+}
+
+// sendMany has n clients send payloads of a size, in a row or at once, through
+// addr, and expects all outcomes.
+func (s *server) sendMany(n int, size int64, together bool, connect func() *peer) {
+	ps := many(n, size)
+	if together {
+		clients := make([]*peer, n)
+		for i := range clients {
+			clients[i] = connect()
+			clients[i].patience = s.t.suite.Timeout // until it is its turn
+		}
+		s.t.sideBySide(n, func(i int) { clients[i].upload(ps[i]) })
+	} else {
+		for _, p := range ps {
+			connect().upload(p)
+		}
+	}
+	if s.t.program == Server {
+		s.savedAll(ps)
+		return
+	}
+	var want []outcome
+	for _, p := range ps {
+		want = append(want, received(p))
+	}
+	s.tells(want...)
+}
+
+func sizeCriteria(p Program) (all []Criterion) {
+	for _, size := range sizes {
+		for _, together := range []bool{false, true} {
+			name, sentence := size.name+"-in-a-row", "Ten payloads of %s, one after the other, are received right."
+			if together {
+				name, sentence = size.name+"-at-once", "Ten payloads of %s at once are received right."
+			}
+			all = append(all, Criterion{Name: name, Weight: 3, Required: true, load: size.load,
+				Sentence: fmt.Sprintf(sentence, sizeName(size.bytes)),
+				try: func(t *trial) {
+					s := t.serve(serving{})
+					s.sendMany(10, size.bytes, together, s.connect)
+				}})
+		}
+	}
+	return all
+}
+
+func sizeName(n int64) string {
+	if n < mib {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d MiB", n/mib)
+}
+
+func networkCriteria(p Program) (all []Criterion) {
+	for _, size := range sizes {
+		all = append(all, Criterion{Name: size.name + "-slow-network", Weight: 2, Required: true, load: size.load,
+			Sentence: fmt.Sprintf("Payloads of %s are received right over a network that delays, stalls and cuts into tiny segments (a proxy).", sizeName(size.bytes)),
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				addr := t.proxy(s.addr(), shapedNetwork)
+				n := 10
+				if size.bytes > mib {
+					n = 3
+				}
+				s.sendMany(n, size.bytes, true, func() *peer { return t.dial(nil, addr) })
+			}})
+	}
+	all = append(all,
+		Criterion{Name: "coalesced-network", Weight: 1, Required: true,
+			Sentence: "So they are over one that collects what comes and delivers it in one piece (a proxy).",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				addr := t.proxy(s.addr(), shape{coalesce: 100 * time.Millisecond})
+				c := t.dial(nil, addr).hear(greeting).say(confirm).hear(greeting)
+				c.say(again).give(random(1, 3000)).halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(random(1, 3000)))
+			}},
+		Criterion{Name: "reset-on-the-way", Weight: 1,
+			Sentence: "A connection that is reset on the way, after a part of the payload, is `ERROR`.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				addr := t.proxy(s.addr(), shape{resetAfter: 30_000})
+				c := t.dial(nil, addr).greet()
+				t.pace(moment)
+				c.give(random(1, 100_000)).halfClose().awaitEnd(patience, "", "after a reset on the way")
+				s.tells(failed)
+			}})
+	for _, size := range sizes[:3] {
+		all = append(all, Criterion{Name: size.name + "-netem", Weight: 2, Required: true, load: idle,
+			Sentence: fmt.Sprintf("Payloads of %s are received right over netem: 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
+			try: func(t *trial) {
+				sut, kit := t.netem()
+				if t.over() {
+					return
+				}
+				s := t.serve(serving{launch: launch{net: sut}, side: kit})
+				n := 10
+				if size.bytes > mib {
+					n = 1
+				}
+				s.sendMany(n, size.bytes, true, s.connect)
+			}})
+	}
+	return all
+}
+
+// netem is where the program and its peer are to be for a bad network.
+func (t *trial) netem() (sut, kit *network) {
+	sut, kit, err := t.suite.netem.networks(t.ctx)
+	if err != nil {
+		t.skip("no netem here: " + err.Error())
+	}
+	return sut, kit
+}
+
+func serviceCriteria(p Program) []Criterion {
+	return []Criterion{
+		{Name: "quiet", Weight: 1,
+			Sentence: "In normal work it says nothing on stderr, nor more on stdout than it should.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(text("hello"))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.connect().hear(greeting).breakOff()
+				s.connect().upload(text("hello"))
+				s.tells(received(text("hello")), failed, failed, received(text("hello")))
+				s.signal(syscall.SIGTERM)
+				s.wait(sometime, "after SIGTERM")
+				s.quiet()
+				if p == Server && !t.over() {
+					t.ensure(s.out.String() == "", "nothing on stdout", "%s", oneLine(s.out.String()))
+				}
+			}},
+		{Name: "idle-costs-nothing", Weight: 1, load: idle,
+			Sentence: "Connections on which nothing happens cost no processor time.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				for i, c := range s.connectAll(12) {
+					switch i % 3 {
+					case 0:
+						c.say(confirm)
+					case 1:
+						c.say(confirm + again + "begun")
+					}
+				}
+				t.pace(time.Second)
+				before, _ := s.usage()
+				t.pace(4 * time.Second)
+				after, _ := s.usage()
+				t.ensure(after-before < 400*time.Millisecond, "next to no processor time in four idle seconds", "%v", after-before)
+			}},
+		{Name: "memory", Weight: 1, load: heavy,
+			Sentence: "Memory does not grow with the file.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(random(1, mib))
+				_, before := s.usage()
+				s.connect().upload(random(2, 160*mib))
+				_, after := s.usage()
+				t.ensure(after-before < 48*mib, "no more than 48 MiB of memory more for 160 MiB", "%d MiB", (after-before)/mib)
+			}},
+		{Name: "flood", Weight: 1,
+			Sentence: "More connections than it has descriptors do not end its service.",
+			try: func(t *trial) {
+				s := t.serve(serving{launch: launch{prelude: "ulimit -n 64"}})
+				for range 2 {
+					for _, c := range s.connectAll(100) {
+						c.close()
+					}
+				}
+				for range 3 {
+					s.connect().upload(text("hello"))
+				}
+			}},
+	}
+}
+
+// usage is what the program has used so far.
+func (s *server) usage() (cpu time.Duration, peak int64) {
+	if s.t.over() {
+		return 0, 0
+	}
+	cpu, peak, err := usage(s.cmd.Process.Pid)
+	if err != nil {
+		s.t.skip("what a program uses cannot be seen here: " + err.Error())
+	}
+	return cpu, peak
+}

@@ -1,0 +1,150 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Suite is what to grade, and how.
+type Suite struct {
+	// Commands are the programs, as one would start them from a shell here. At
+	// least one is needed. Words that name a file here are made absolute, since
+	// the programs are run in directories of their own.
+	Commands map[Program]string
+
+	// Only are patterns for [Select]; none means all criteria.
+	Only []string
+
+	// Timeout is how long one criterion may take: two minutes if it is 0.
+	Timeout time.Duration
+
+	// Parallel is how many criteria are tried at the same time, not counting
+	// those that mostly wait: twice the number of processors if it is 0.
+	Parallel int
+
+	// Progress, if not nil, is told each result as soon as it is there, by one
+	// goroutine at a time.
+	Progress func(Result)
+}
+
+// run is a suite that is being run.
+type run struct {
+	Suite
+	argv  map[Program][]string
+	netem lab
+}
+
+// ErrNoPrograms is what Suite.Run returns if there is nothing to grade.
+var ErrNoPrograms = errors.New("no program to grade")
+
+// Run tries the criteria and reports. When ctx is done it ends what it has
+// begun and returns the cause. Other errors are [ErrNoPrograms], [ErrCommand] and
+// [ErrSelection], and those of a machine on which nothing can be tried at all.
+func (s Suite) Run(ctx context.Context) (Report, error) {
+	if canRun != nil {
+		return Report{}, canRun
+	}
+	var programs []Program
+	r := &run{Suite: s, argv: make(map[Program][]string)}
+	for _, p := range Programs {
+		command := s.Commands[p]
+		if strings.TrimSpace(command) == "" {
+			continue
+		}
+		argv, err := words(ctx, command)
+		if err != nil {
+			return Report{}, fmt.Errorf("%s: %w", p, err)
+		}
+		programs = append(programs, p)
+		r.argv[p] = argv
+	}
+	if len(programs) == 0 {
+		return Report{}, ErrNoPrograms
+	}
+	criteria, err := Select(programs, s.Only)
+	if err != nil {
+		return Report{}, err
+	}
+	dir, err := os.MkdirTemp("", "conform")
+	if err != nil {
+		return Report{}, err
+	}
+	defer os.RemoveAll(dir)
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return Report{}, err
+	}
+	r.Timeout = cmp.Or(s.Timeout, 2*time.Minute)
+	r.Parallel = cmp.Or(s.Parallel, 2*runtime.NumCPU())
+	defer r.netem.close()
+
+	began := time.Now()
+	results := r.all(ctx, criteria, dir)
+	if err := context.Cause(ctx); err != nil {
+		return Report{}, err
+	}
+	return newReport(s.Commands, results, time.Since(began)), nil
+}
+
+// all tries each criterion in a goroutine of its own. Those that mostly wait
+// begin at once; the heavy ones take turns.
+func (r *run) all(ctx context.Context, criteria []Criterion, dir string) []Result {
+	limits := map[load]chan struct{}{
+		light: make(chan struct{}, r.Parallel),
+		idle:  make(chan struct{}, len(criteria)+1),
+		heavy: make(chan struct{}, 1),
+	}
+	results := make([]Result, len(criteria))
+	var work sync.WaitGroup
+	var told sync.Mutex
+	for i, c := range criteria {
+		work.Go(func() {
+			select {
+			case limits[c.load] <- struct{}{}:
+				defer func() { <-limits[c.load] }()
+			case <-ctx.Done():
+				return
+			}
+			results[i] = r.try(ctx, c, filepath.Join(dir, fmt.Sprint(i)))
+			if r.Progress != nil && ctx.Err() == nil {
+				told.Lock()
+				defer told.Unlock()
+				r.Progress(results[i])
+			}
+		})
+	}
+	work.Wait()
+	return results
+}
+
+func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	t := &trial{ctx: ctx, suite: r, program: c.Program, home: dir}
+	t.tapes.start = time.Now()
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.cannot("making a directory", err)
+	}
+	c.try(t)
+	t.cleanUp()
+	took := time.Since(t.tapes.start)
+	if err := os.RemoveAll(dir); err != nil {
+		t.cannot("removing what was made", err)
+	}
+	result := Result{Criterion: c, Took: took, Verdict: Pass}
+	switch {
+	case t.failure != nil:
+		result.Verdict, result.Failure = Fail, t.failure
+		result.Failure.Wire, result.Failure.Omitted = t.tapes.events()
+	case t.skipped != "":
+		result.Verdict, result.Skipped = Skip, t.skipped
+	}
+	return result
+}

@@ -1,0 +1,184 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// trial is one criterion being tried. Whatever is done through it (processes,
+// connections) does nothing any more once the trial has failed, so that a script
+// can be read from the first line to the last without a look at errors.
+type trial struct {
+	ctx     context.Context
+	suite   *run
+	program Program
+	home    string // a fresh directory
+	tapes   recording
+
+	mu       sync.Mutex
+	failure  *Failure
+	skipped  string
+	dirs     int
+	cleanups []func()
+}
+
+// Failure is why a criterion does not hold.
+type Failure struct {
+	Expected string `json:"expected"`
+	Seen     string `json:"seen"`
+
+	// Wire is what was sent and received, or as much of it as somebody would
+	// read, and Omitted how many events were left out.
+	Wire    []Event `json:"wire,omitempty"`
+	Omitted int     `json:"omitted,omitempty"`
+
+	// Stderr is what the programs said there.
+	Stderr string `json:"stderr,omitempty"`
+}
+
+// fail ends the trial. Only the first failure counts: the others follow from it.
+func (t *trial) fail(expected, format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failure != nil || t.skipped != "" {
+		return
+	}
+	if t.ctx.Err() != nil {
+		expected += ", and the trial to end in time"
+	}
+	t.failure = &Failure{Expected: expected, Seen: fmt.Sprintf(format, args...)}
+}
+
+// skip ends a trial that cannot be made here.
+func (t *trial) skip(why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failure == nil && t.skipped == "" {
+		t.skipped = why
+	}
+}
+
+// over says that the trial has failed, or was skipped.
+func (t *trial) over() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failure != nil || t.skipped != ""
+}
+
+// ensure is a plain condition.
+func (t *trial) ensure(ok bool, expected, format string, args ...any) {
+	if !ok {
+		t.fail(expected, format, args...)
+	}
+}
+
+// cannot tells of what fails on the kit's own side.
+func (t *trial) cannot(doing string, err error) {
+	t.fail("the kit to be able to go on", "%s: %v", doing, err)
+}
+
+// later has f called when the trial is over, last one first.
+func (t *trial) later(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cleanups = append(t.cleanups, f)
+}
+
+func (t *trial) cleanUp() {
+	for len(t.cleanups) > 0 {
+		last := len(t.cleanups) - 1
+		f := t.cleanups[last]
+		t.cleanups = t.cleanups[:last]
+		f()
+	}
+}
+
+// pace lets time pass, as the script has it.
+func (t *trial) pace(d time.Duration) {
+	if t.over() {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ctx.Done():
+		t.fail("a script that is done in time", "no time is left")
+	}
+}
+
+// await waits until something that cannot tell by itself is so, at most as long
+// as given, and reports whether it came to be.
+func (t *trial) await(within time.Duration, so func() bool) bool {
+	ctx, cancel := context.WithTimeout(t.ctx, within)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return so()
+		}
+	}
+	return true
+}
+
+// sideBySide runs n scripts at the same time.
+func (t *trial) sideBySide(n int, script func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { script(i) })
+	}
+	wg.Wait()
+}
+
+// directory makes a fresh one.
+func (t *trial) directory() string {
+	t.mu.Lock()
+	t.dirs++
+	dir := filepath.Join(t.home, fmt.Sprintf("%d", t.dirs))
+	t.mu.Unlock()
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.cannot("making a directory", err)
+	}
+	return dir
+}
+
+// put writes a file for the program to find.
+func (t *trial) put(path string, p payload) {
+	if t.over() {
+		return
+	}
+	if err := p.writeFile(path); err != nil {
+		t.cannot("making a file", err)
+	}
+}
+
+// names lists a directory.
+func (t *trial) names(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !t.over() {
+		t.fail("a directory that can be read", "%v", err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names
+}
+
+// visible is without the hidden names.
+func visible(names []string) (seen []string) {
+	for _, n := range names {
+		if !strings.HasPrefix(n, ".") {
+			seen = append(seen, n)
+		}
+	}
+	return seen
+}
