@@ -145,7 +145,7 @@ func clientHandshake() []Criterion {
 				ln := t.listen(nil)
 				t.send(ln, sending{payload: text("hello")})
 				s := t.accept(ln).hearsNothing(time.Second, "before the first greeting")
-				s.say(greeting[:3]).hearsNothing(6*moment, "before the first greeting is complete")
+				s.say(greeting[:3]).hearsNoWord(6*moment, "before the first greeting is complete")
 			}},
 		{Name: "waits-for-second-greeting", Weight: 3, Required: true,
 			Sentence: "It sends the second confirmation and the payload only after the second `accio\\r\\n`.",

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // netemQdisc is what the kernel does to everything that leaves either end of a
@@ -154,7 +155,7 @@ func (t *trial) fullQueue() (port int) {
 	// The kernel takes one more than the backlog says, and drops what comes
 	// then. Whoever gets no answer for a while says that the queue is full.
 	for range 8 {
-		conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), patience/30)
+		conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), 300*time.Millisecond)
 		if err != nil {
 			return port
 		}

@@ -1,8 +1,10 @@
 package conformance
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,18 +18,35 @@ func listening(pid, port int) (bool, error) {
 	want := fmt.Appendf(nil, ":%04X", port)
 	for _, name := range []string{"tcp", "tcp6"} {
 		// As the program sees the network: it may be in one of its own.
-		table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, name))
+		table, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", pid, name))
 		if err != nil {
 			continue // it has ended, or there is no IPv6
 		}
-		for line := range bytes.Lines(table) {
-			// See proc_pid_net(5): number, local address, remote address, state.
-			if f := bytes.Fields(line); len(f) > 3 && bytes.HasSuffix(f[1], want) && string(f[3]) == "0A" {
-				return true, nil
-			}
+		found := lists(table, want)
+		table.Close()
+		if found {
+			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// lists looks for a listener in a table as proc_pid_net(5) has it: number, local
+// address, remote address, state. Listeners come first; the many connections
+// after them, which the kernel makes up only when they are read, are left alone.
+func lists(table io.Reader, address []byte) bool {
+	lines := bufio.NewScanner(table)
+	lines.Scan() // the heads of the columns
+	for lines.Scan() {
+		f := bytes.Fields(lines.Bytes())
+		if len(f) < 4 || string(f[3]) != "0A" {
+			break
+		}
+		if bytes.HasSuffix(f[1], address) {
+			return true
+		}
+	}
+	return false
 }
 
 // usage is what a group of processes has used so far: processor time, and

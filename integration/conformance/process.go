@@ -62,11 +62,13 @@ type process struct {
 	t        *trial
 	cmd      *exec.Cmd
 	dir      string
-	started  time.Time
 	out, err output
 	done     chan struct{} // closed when it has ended
-	ended    time.Time
+	up       chan struct{} // to be closed when it is known to have started, if it ever is
 }
+
+// startUp is how long most programs take to start, at the most.
+const startUp = 300 * time.Millisecond
 
 // output keeps what a program prints.
 type output struct {
@@ -93,7 +95,7 @@ func (o *output) String() string {
 // start starts the program. It is killed, with its children, when the trial is
 // over.
 func (t *trial) start(l launch) *process {
-	p := &process{t: t, done: make(chan struct{})}
+	p := &process{t: t, done: make(chan struct{}), up: make(chan struct{})}
 	if t.over() {
 		return p
 	}
@@ -114,20 +116,35 @@ func (t *trial) start(l launch) *process {
 	// A child of the program may keep its pipes open.
 	p.cmd.WaitDelay = time.Second
 	asGroup(p.cmd)
-	p.started = time.Now()
-	if err := l.net.do(p.cmd.Start); err != nil {
-		t.cannot("starting the program", err)
-		p.cmd = nil
+	select {
+	case t.suite.machine.starting <- struct{}{}:
+	case <-t.ctx.Done():
+		t.fail("the trial to begin in time", "other programs are being started")
 		return p
 	}
-	go func() {
+	if err := l.net.do(p.cmd.Start); err != nil {
+		<-t.suite.machine.starting
+		t.cannot("starting the program", err)
+		return p
+	}
+	var watch sync.WaitGroup
+	watch.Go(func() {
 		p.cmd.Wait() // what it says is in ProcessState
-		p.ended = time.Now()
 		close(p.done)
-	}()
+	})
+	watch.Go(func() {
+		timer := time.NewTimer(startUp)
+		defer timer.Stop()
+		select {
+		case <-p.up:
+		case <-p.done:
+		case <-timer.C:
+		}
+		<-t.suite.machine.starting
+	})
 	t.later(func() {
 		killGroup(p.cmd)
-		<-p.done
+		watch.Wait()
 		t.mu.Lock()
 		if t.failure != nil && t.failure.Stderr == "" {
 			t.failure.Stderr = p.err.String()

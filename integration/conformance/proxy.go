@@ -41,7 +41,7 @@ const inFlight = 64
 // can be played from above TCP.
 var shapedNetwork = shape{
 	delay: 25 * time.Millisecond, jitter: 10 * time.Millisecond,
-	fragment: 7, fragmented: 400,
+	fragment: 5, fragmented: 400,
 	stall: 200 * time.Millisecond, stallEvery: 40 << 20,
 }
 

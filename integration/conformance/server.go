@@ -68,6 +68,7 @@ func (t *trial) serve(how serving) *server {
 		}
 		return up
 	})
+	close(s.up)
 	switch {
 	case err != nil:
 		t.cannot("looking who listens", err)
@@ -93,17 +94,20 @@ func (s *server) connectAll(n int) []*peer {
 	return ps
 }
 
-// greet takes a client through the handshake, as politely as can be.
-func (p *peer) greet() *peer { return p.hear(greeting).say(confirm).hear(greeting).say(again) }
-
 // moment is how long polite clients wait between the header and the payload, so
 // that the two are seen apart by any server.
 const moment = 50 * time.Millisecond
 
+// greet takes a client through the handshake, as politely as can be.
+func (p *peer) greet() *peer {
+	p.hear(greeting).say(confirm).hear(greeting).say(again)
+	p.t.pace(moment)
+	return p
+}
+
 // upload is what a polite client does, from the beginning to the end.
 func (p *peer) upload(what payload) *peer {
 	p.greet()
-	p.t.pace(moment)
 	return p.give(what).halfClose().ends(orderly, "once the client has ended its stream")
 }
 

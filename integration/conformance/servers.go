@@ -181,7 +181,9 @@ func signalCriteria(p Program) []Criterion {
 		all = append(all, Criterion{Name: strings.ToLower(signalName(sig)), Weight: 2, Required: true,
 			Sentence: signalName(sig) + " ends the program with exit code 0.",
 			try: func(t *trial) {
-				t.serve(serving{}).stops(sig, sometime)
+				s := t.serve(serving{})
+				t.pace(4 * moment) // it may listen before it looks after signals
+				s.stops(sig, sometime)
 			}})
 	}
 	all = append(all,
@@ -213,7 +215,8 @@ func signalCriteria(p Program) []Criterion {
 				s := t.serve(serving{})
 				s.connect().greet().say("some payload")
 				t.pace(2 * moment)
-				s.stops(syscall.SIGTERM, sometime)
+				s.signal(syscall.SIGTERM)
+				s.wait(sometime, "after SIGTERM")
 				s.tells(failed)
 				s.holds(0, "after the end", "1.file")
 			}},
@@ -224,7 +227,8 @@ func signalCriteria(p Program) []Criterion {
 				s.connect().upload(text("before"))
 				s.connect().greet().say("some payload")
 				t.pace(moment)
-				s.stops(syscall.SIGTERM, sometime)
+				s.signal(syscall.SIGTERM)
+				s.wait(sometime, "after SIGTERM")
 				again := t.serve(serving{port: s.port})
 				again.connect().upload(text("after"))
 				again.tells(received(text("after")))
@@ -253,7 +257,7 @@ func handshakeCriteria(p Program) []Criterion {
 			try: func(t *trial) {
 				c := t.serve(serving{}).connect().hear(greeting)
 				c.hearsNothing(4*moment, "before the client confirms")
-				c.say(confirm[:len(confirm)-1]).hearsNothing(4*moment, "before the first confirmation is complete")
+				c.say(confirm[:len(confirm)-1]).hearsNoWord(4*moment, "before the first confirmation is complete")
 			}},
 		{Name: "greets-again", Weight: 3, Required: true,
 			Sentence: "It sends the second `accio\\r\\n` after the first confirmation.",
@@ -330,7 +334,6 @@ func payloadCriteria(p Program) []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				c := s.connect().greet()
-				t.pace(moment)
 				c.sayApart(5*time.Millisecond, strings.SplitAfter(strings.Repeat("piece by piece ", 8), " ")...)
 				c.halfClose().ends(orderly, "once the client has ended its stream")
 				s.tells(received(text(strings.Repeat("piece by piece ", 8))))
@@ -340,7 +343,6 @@ func payloadCriteria(p Program) []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				c := s.connect().greet()
-				t.pace(moment)
 				c.say("hello").close()
 				s.tells(received(text("hello")))
 			}},
@@ -383,7 +385,6 @@ func silenceCriteria(p Program) []Criterion {
 		}},
 		{"silence-in-payload", "in the middle of its payload", func(c *peer) string {
 			c.greet()
-			c.t.pace(moment)
 			c.give(random(1, 100_000))
 			return ""
 		}},
@@ -491,7 +492,6 @@ func endingCriteria() []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				c := s.connect().greet()
-				t.pace(moment)
 				c.give(random(1, 50_000))
 				t.pace(4 * moment)
 				c.breakOff()
@@ -581,7 +581,6 @@ func concurrencyCriteria() []Criterion {
 				for _, c := range clients {
 					c.greet()
 				}
-				t.pace(moment)
 				for i, c := range clients {
 					c.give(ps[i])
 				}
@@ -598,7 +597,6 @@ func concurrencyCriteria() []Criterion {
 				for range 4 {
 					clients = append(clients, s.connect().greet())
 				}
-				t.pace(moment)
 				for i := range clients {
 					i = len(clients) - 1 - i // the last is done first
 					clients[i].say(label(i)).halfClose().ends(orderly, "once the client has ended its stream")
@@ -640,7 +638,6 @@ func fileCriteria() []Criterion {
 	// part is a client that has sent half of its payload.
 	part := func(s *server, p payload) *peer {
 		c := s.connect().greet()
-		s.t.pace(moment)
 		c.give(p)
 		s.t.pace(4 * moment)
 		return c
@@ -760,7 +757,6 @@ func fileCriteria() []Criterion {
 				// Files of 64 KiB at the most; the shell counts in halves of a KiB.
 				s := t.serve(serving{launch: launch{prelude: "ulimit -f 128"}})
 				c := s.connect().greet()
-				t.pace(moment)
 				c.give(random(1, 4*mib)).halfClose().ends(reset, "since the file cannot be stored")
 				if t.over() {
 					return
@@ -858,7 +854,6 @@ func networkCriteria(p Program) (all []Criterion) {
 				s := t.serve(serving{})
 				addr := t.proxy(s.addr(), shape{resetAfter: 30_000})
 				c := t.dial(nil, addr).greet()
-				t.pace(moment)
 				c.give(random(1, 100_000)).halfClose().awaitEnd(patience, "", "after a reset on the way")
 				s.tells(failed)
 			}})

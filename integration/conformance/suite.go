@@ -33,6 +33,25 @@ type Suite struct {
 	// Progress, if not nil, is told each result as soon as it is there, by one
 	// goroutine at a time.
 	Progress func(Result)
+
+	machine *machine // to be shared by suites that are run side by side
+}
+
+// machine is what criteria that are tried at the same time have to share.
+type machine struct {
+	light, heavy chan struct{}
+
+	// starting is held by programs that have just been started. Dozens that
+	// start at once would make each other late.
+	starting chan struct{}
+}
+
+func newMachine(parallel int) *machine {
+	return &machine{
+		light:    make(chan struct{}, cmp.Or(parallel, 2*runtime.NumCPU())),
+		heavy:    make(chan struct{}, 1),
+		starting: make(chan struct{}, runtime.NumCPU()),
+	}
 }
 
 // run is a suite that is being run.
@@ -82,7 +101,9 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	r.Timeout = cmp.Or(s.Timeout, 2*time.Minute)
-	r.Parallel = cmp.Or(s.Parallel, 2*runtime.NumCPU())
+	if r.machine == nil {
+		r.machine = newMachine(s.Parallel)
+	}
 	defer r.netem.close()
 
 	began := time.Now()
@@ -97,9 +118,9 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 // begin at once; the heavy ones take turns.
 func (r *run) all(ctx context.Context, criteria []Criterion, dir string) []Result {
 	limits := map[load]chan struct{}{
-		light: make(chan struct{}, r.Parallel),
-		idle:  make(chan struct{}, len(criteria)+1),
-		heavy: make(chan struct{}, 1),
+		light: r.machine.light,
+		idle:  make(chan struct{}, len(criteria)),
+		heavy: r.machine.heavy,
 	}
 	results := make([]Result, len(criteria))
 	var work sync.WaitGroup

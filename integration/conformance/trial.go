@@ -117,7 +117,7 @@ func (t *trial) pace(d time.Duration) {
 func (t *trial) await(within time.Duration, so func() bool) bool {
 	ctx, cancel := context.WithTimeout(t.ctx, within)
 	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !so() {
 		select {
