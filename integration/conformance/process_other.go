@@ -8,8 +8,8 @@ import (
 	"os/exec"
 )
 
-// canRun is nil where programs can be run and judged.
-var canRun = fmt.Errorf("programs can be graded on Unix only, since much of what is asked has to do with its signals: %w", errors.ErrUnsupported)
+// errNotHere says why no program can be run and judged: nil where one can.
+var errNotHere = fmt.Errorf("programs can be graded on Unix only, since much of what is asked has to do with its signals: %w", errors.ErrUnsupported)
 
 func asGroup(*exec.Cmd) {}
 

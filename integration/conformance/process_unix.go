@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// canRun is nil where programs can be run and judged.
-var canRun error
+// errNotHere says why no program can be run and judged: nil where one can.
+var errNotHere error
 
 // asGroup has a program and its children be a group of their own.
 func asGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

@@ -68,8 +68,8 @@ var ErrNoPrograms = errors.New("no program to grade")
 // begun and returns the cause. Other errors are [ErrNoPrograms], [ErrCommand] and
 // [ErrSelection], and those of a machine on which nothing can be tried at all.
 func (s Suite) Run(ctx context.Context) (Report, error) {
-	if canRun != nil {
-		return Report{}, canRun
+	if errNotHere != nil {
+		return Report{}, errNotHere
 	}
 	var programs []Program
 	r := &run{Suite: s, argv: make(map[Program][]string)}
