@@ -53,6 +53,7 @@ func (t *trial) accept(ln *net.TCPListener) *peer {
 	}
 	ln.SetDeadline(time.Now().Add(patience))
 	conn, err := ln.AcceptTCP()
+	t.started()
 	if err != nil {
 		t.fail("the client to connect", "%v", err)
 		return t.peer(nil, "")

@@ -270,7 +270,7 @@ func (p *peer) breakOff() *peer {
 // still to be read, is left to who asks for that.
 func (p *peer) awaitEnd(within time.Duration, words string, why string) *peer {
 	for !p.over() && p.end == "" {
-		got := p.read(within)
+		got := p.read(within + p.t.slack())
 		if got == nil && p.end == "" {
 			p.t.fail(fmt.Sprintf("the end of the connection within %v, %s", within.Round(time.Millisecond), why), "%s", p.seen())
 		}

@@ -64,7 +64,7 @@ type process struct {
 	dir      string
 	out, err output
 	done     chan struct{} // closed when it has ended
-	up       chan struct{} // to be closed when it is known to have started, if it ever is
+	up       chan struct{} // closed when it has started, if that is known; see trial.started
 }
 
 // startUp is how long most programs take to start, at the most.
@@ -127,6 +127,9 @@ func (t *trial) start(l launch) *process {
 		t.cannot("starting the program", err)
 		return p
 	}
+	t.mu.Lock()
+	t.starting = p
+	t.mu.Unlock()
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		p.cmd.Wait() // what it says is in ProcessState
@@ -169,7 +172,7 @@ func (p *process) wait(within time.Duration, why string) bool {
 	if p.t.over() {
 		return false
 	}
-	timer := time.NewTimer(within)
+	timer := time.NewTimer(within + p.t.slack())
 	defer timer.Stop()
 	select {
 	case <-p.done:

@@ -68,7 +68,7 @@ func (t *trial) serve(how serving) *server {
 		}
 		return up
 	})
-	close(s.up)
+	t.started()
 	switch {
 	case err != nil:
 		t.cannot("looking who listens", err)
@@ -155,7 +155,7 @@ func (s *server) tellsAtOnce(want ...outcome) {
 		return
 	}
 	if s.t.program == ServerS {
-		s.prints(time.Second, false, want...)
+		s.prints(time.Second+s.t.slack(), false, want...)
 		return
 	}
 	for i, w := range want {

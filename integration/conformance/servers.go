@@ -398,7 +398,7 @@ func silenceCriteria(p Program) []Criterion {
 				c := s.connect()
 				took := c.silent(step.script(c))
 				t.ensure(took > silence-time.Second, "ten seconds of patience", "the server gave up after %.2f s", took.Seconds())
-				t.ensure(took < silence+2*time.Second, "the server to give up after ten seconds", "that took %.2f s", took.Seconds())
+				t.ensure(took < silence+2*time.Second+t.slack(), "the server to give up after ten seconds", "that took %.2f s", took.Seconds())
 				s.tells(failed)
 			}})
 	}
@@ -445,7 +445,7 @@ func silenceCriteria(p Program) []Criterion {
 				t.sideBySide(len(scripts), func(i int) {
 					c := t.serve(serving{}).connect()
 					took := c.silent(scripts[i](c))
-					t.ensure(took > silence-500*time.Millisecond && took < silence+750*time.Millisecond,
+					t.ensure(took > silence-500*time.Millisecond && took < silence+750*time.Millisecond+t.slack(),
 						"the server to give up after ten seconds, give or take half a second", "that took %.2f s", took.Seconds())
 				})
 			}},
@@ -585,7 +585,10 @@ func concurrencyCriteria() []Criterion {
 					c.give(ps[i])
 				}
 				for _, c := range clients {
-					c.halfClose().ends(orderly, "once the client has ended its stream")
+					c.halfClose()
+				}
+				for _, c := range clients {
+					c.ends(orderly, "once the client has ended its stream")
 				}
 				s.savedAll(ps)
 			}},
@@ -626,8 +629,12 @@ func concurrencyCriteria() []Criterion {
 					c.say(confirm).hear(greeting).say(again)
 				}
 				t.pace(moment)
+				// None waits for another's file to be safe on the disk.
 				for i, c := range clients {
-					c.give(ps[i]).halfClose().ends(orderly, "once the client has ended its stream")
+					c.give(ps[i]).halfClose()
+				}
+				for _, c := range clients {
+					c.ends(orderly, "once the client has ended its stream")
 				}
 				s.savedAll(ps)
 			}},

@@ -41,6 +41,10 @@ type Suite struct {
 type machine struct {
 	light, heavy chan struct{}
 
+	// slack is how much later than it should a program may be seen to do
+	// something: none, unless the machine is known to be too busy to tell.
+	slack time.Duration
+
 	// starting is held by programs that have just been started. Dozens that
 	// start at once would make each other late.
 	starting chan struct{}

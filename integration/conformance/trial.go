@@ -21,6 +21,7 @@ type trial struct {
 	tapes   recording
 
 	mu       sync.Mutex
+	starting *process // the last one that was started, until it has
 	failure  *Failure
 	skipped  string
 	dirs     int
@@ -109,6 +110,23 @@ func (t *trial) pace(d time.Duration) {
 	case <-timer.C:
 	case <-t.ctx.Done():
 		t.fail("a script that is done in time", "no time is left")
+	}
+}
+
+func (t *trial) slack() time.Duration {
+	if t.suite == nil {
+		return 0
+	}
+	return t.suite.machine.slack
+}
+
+// started tells that the program that was started last has: others may start.
+func (t *trial) started() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.starting != nil {
+		close(t.starting.up)
+		t.starting = nil
 	}
 }
 
