@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,9 +131,7 @@ func argumentCriteria(p Program) []Criterion {
 			Sentence: "It listens on all IPv4 addresses.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				// 127.0.0.2 is this machine on Linux only; elsewhere an address
-				// of an interface has to do.
-				for _, a := range append(localAddresses(), "127.0.0.1") {
+				for _, a := range localAddresses() {
 					t.dial(nil, net.JoinHostPort(a, strconv.Itoa(s.port))).upload(text("from " + a))
 				}
 			}},
@@ -161,18 +160,13 @@ func argumentCriteria(p Program) []Criterion {
 	return all
 }
 
-// localAddresses are IPv4 addresses of this machine's interfaces.
-func localAddresses() (all []string) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
+// localAddresses are addresses of this machine: all of 127.0.0.0/8 on Linux, and
+// elsewhere only the first.
+func localAddresses() []string {
+	if runtime.GOOS != "linux" {
+		return []string{"127.0.0.1"}
 	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
-			all = append(all, n.IP.String())
-		}
-	}
-	return all[:min(len(all), 3)]
+	return []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"}
 }
 
 func signalCriteria(p Program) []Criterion {

@@ -1,0 +1,233 @@
+//go:build linux && kit
+
+package conformance
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// explain shows the failures among the criteria that are named.
+func explain(report Report, names ...string) string {
+	var b strings.Builder
+	for _, r := range report.Results {
+		if _, name, _ := strings.Cut(r.Name, "/"); r.Failure != nil && slices.Contains(names, name) {
+			fmt.Fprintf(&b, "%s, %s\n%s", r.Name, r.Sentence, r.Failure.text())
+		}
+	}
+	return b.String()
+}
+
+// expectAll fails the test for each criterion that does not hold. Only netem
+// may be skipped: where there is none, that is nobody's fault.
+func expectAll(t *testing.T, s Suite) {
+	t.Helper()
+	failed, report := grade(t, s)
+	if len(failed) > 0 {
+		t.Error(explain(report, failed...))
+	}
+	for _, r := range report.Results {
+		if r.Verdict == Skip && !strings.HasSuffix(r.Name, "-netem") {
+			t.Errorf("%s is skipped: %s", r.Name, r.Skipped)
+		}
+	}
+}
+
+func TestTheProgramsConform(t *testing.T) {
+	t.Parallel()
+	commands := make(map[Program]string)
+	for _, p := range Programs {
+		if command := filepath.Join(programs, string(p)); exists(command) {
+			commands[p] = command
+		}
+	}
+	expectAll(t, Suite{Commands: commands})
+}
+
+func TestTheReferencesConform(t *testing.T) {
+	t.Parallel()
+	for _, p := range Programs {
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			var light []string // the rest is about the machine more than about the kit
+			for _, c := range Criteria() {
+				if c.Program == p && (c.load != heavy || p == Client) {
+					light = append(light, c.Name)
+				}
+			}
+			expectAll(t, Suite{Commands: refer(p, ""), Only: light})
+		})
+	}
+}
+
+// samples are criteria that most mistakes have nothing to do with.
+var samples = map[Program][]string{
+	ServerS: {"sigint", "greets", "receives", "client-closes"},
+	Server:  {"sigint", "greets", "receives", "client-closes"},
+	Client:  {"refused", "sends", "waits-for-close", "server-closes-at-once"},
+}
+
+func TestEachMistakeFailsTheCriteriaThatNameIt(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		program Program
+		mistake string
+		fails   []string // of the sample, these, and those in holds
+		holds   []string // more that do hold, being close to the mistake
+	}{
+		{ServerS, "reads-greedily",
+			[]string{"header-with-payload", "everything-at-once", "coalesced-network"},
+			[]string{"header-byte-by-byte", "silence-restarts", "end-before-header"}},
+		{ServerS, "recv-is-a-message",
+			[]string{"header-byte-by-byte", "header-with-payload", "everything-at-once", "end-before-header"},
+			[]string{"greets-once", "wrong-bytes"}},
+		{ServerS, "counts-the-header",
+			[]string{"receives", "client-closes", "prints-plain-lines"},
+			[]string{"wrong-bytes", "end-before-header"}},
+		{ServerS, "drops-when-busy",
+			[]string{"one-at-a-time", "500-bytes-at-once"},
+			[]string{"receives-another"}},
+		{ServerS, "keeps-its-output",
+			[]string{"told-when-closed", "stdout-gone"},
+			[]string{"receives-another", "prints-plain-lines", "one-at-a-time"}},
+		{ServerS, "waits-for-ever",
+			[]string{"silence-at-start", "silence-after-confirmation", "silence-in-payload", "served-after-time-out", "silence-orderly-close"},
+			[]string{"silence-restarts"}},
+		{ServerS, "ten-seconds-in-all",
+			[]string{"silence-restarts", "silence-restarts-in-header", "silence-exact"},
+			[]string{"silence-in-payload", "served-after-time-out"}},
+		{ServerS, "sigterm-is-failure",
+			[]string{"sigterm", "stops-within-a-second"},
+			[]string{"sigquit", "stop-leaves-error", "restart"}},
+		{ServerS, "greets-twice-at-once",
+			[]string{"greets-once", "greetings-in-one-piece"},
+			[]string{"end-before-header", "wrong-bytes", "header-byte-by-byte"}},
+		{ServerS, "waits-for-the-client",
+			[]string{"greets", "greets-again", "receives", "client-closes"},
+			nil},
+		{ServerS, "early-end-is-error",
+			[]string{"end-before-header"},
+			[]string{"empty-payload", "wrong-bytes"}},
+		{ServerS, "believes-any-header",
+			[]string{"wrong-bytes"},
+			[]string{"header-byte-by-byte", "everything-at-once"}},
+		{Server, "reads-greedily",
+			[]string{"header-with-payload", "everything-at-once", "coalesced-network"},
+			[]string{"header-byte-by-byte", "end-before-header"}},
+		{Server, "writes-straight",
+			[]string{"appears-whole", "replaces-whole", "killed-leaves-no-part", "sweeps", "symbolic-link"},
+			[]string{"leaves-nothing-else", "client-resets", "mode"}},
+		{Server, "keeps-a-part",
+			[]string{"silence-in-payload", "client-resets", "reset-on-the-way", "stop-leaves-error", "replaces-whole", "leaves-nothing-else", "cannot-store"},
+			[]string{"appears-whole", "error-is-five-bytes", "wrong-bytes"}},
+		{Server, "ten-seconds-in-all",
+			[]string{"silence-restarts", "silence-restarts-in-header"},
+			[]string{"silence-in-payload"}},
+		{Server, "newline-after-error",
+			[]string{"error-is-five-bytes"},
+			[]string{"wrong-bytes", "client-resets"}},
+		{Server, "numbers-by-completion",
+			[]string{"numbers-by-acceptance"},
+			[]string{"failures-are-numbered"}},
+		{Server, "skips-failures",
+			[]string{"failures-are-numbered"},
+			[]string{"numbers-by-acceptance", "client-resets"}},
+		{Server, "one-at-a-time",
+			[]string{"ten-at-once", "numbers-by-acceptance"},
+			[]string{"receives-another", "500-bytes-at-once"}},
+		{Server, "closes-before-saved",
+			[]string{"told-when-closed"},
+			[]string{"receives-another", "appears-whole"}},
+		{Server, "leaves-its-temporary-files",
+			[]string{"leaves-nothing-else", "stop-leaves-error"},
+			[]string{"appears-whole", "sweeps"}},
+		{Server, "shows-its-temporary-files",
+			[]string{"appears-whole", "killed-leaves-no-part", "sweeps"},
+			[]string{"leaves-nothing-else", "replaces-whole"}},
+		{Server, "private-mode",
+			[]string{"mode"},
+			[]string{"symbolic-link"}},
+		{Server, "translates-line-ends",
+			[]string{"binary-payload", "payload-like-header", "ten-at-once"},
+			[]string{"empty-payload"}},
+		{Server, "dies-of-sigquit",
+			[]string{"sigquit", "stops-within-a-second"},
+			[]string{"sigterm"}},
+		{Server, "stops-orderly",
+			[]string{"stop-tells-the-sender"},
+			[]string{"stop-leaves-error", "stops-within-a-second"}},
+		{Server, "resets-the-silent",
+			[]string{"silence-orderly-close"},
+			[]string{"silence-in-payload"}},
+		{Server, "listens-on-loopback",
+			[]string{"listens-everywhere"},
+			nil},
+		{Client, "sends-before-the-greeting",
+			[]string{"waits-for-greeting"},
+			[]string{"waits-for-second-greeting", "header"}},
+		{Client, "confirms-twice-at-once",
+			[]string{"waits-for-second-greeting"},
+			[]string{"waits-for-greeting", "header"}},
+		{Client, "trusts-one-recv",
+			[]string{"greeting-in-pieces"},
+			[]string{"waits-for-greeting", "wrong-greeting"}},
+		{Client, "forgets-the-blank-line",
+			[]string{"header", "sends", "waits-for-close"},
+			nil},
+		{Client, "a-reset-is-success",
+			[]string{"reset-at-end", "failure-complaint"},
+			[]string{"server-resets-in-payload", "closes-too-early"}},
+		{Client, "does-not-look-while-sending",
+			[]string{"closes-too-early"},
+			[]string{"server-resets-in-payload", "reset-at-end"}},
+		{Client, "closes-at-once",
+			[]string{"waits-for-close", "reset-at-end", "close-time-out", "failure-complaint"},
+			[]string{"empty-file"}},
+		{Client, "connects-for-ever",
+			[]string{"connect-time-out"},
+			[]string{"greeting-time-out"}},
+		{Client, "waits-for-ever",
+			[]string{"greeting-time-out", "second-greeting-time-out"},
+			[]string{"close-time-out"}},
+		{Client, "sends-for-ever",
+			[]string{"payload-time-out"},
+			[]string{"close-time-out"}},
+		{Client, "awaits-the-close-for-ever",
+			[]string{"close-time-out"},
+			[]string{"greeting-time-out"}},
+		{Client, "adds-a-newline",
+			[]string{"sends", "binary-file", "empty-file", "waits-for-close"},
+			[]string{"header"}},
+		{Client, "reads-it-all",
+			[]string{"memory"},
+			[]string{"1-mib"}},
+		{Client, "knows-no-standard-input",
+			[]string{"standard-input"},
+			[]string{"unreadable-file"}},
+		{Client, "believes-any-greeting",
+			[]string{"wrong-greeting"},
+			[]string{"greeting-in-pieces"}},
+	} {
+		t.Run(string(tt.program)+"/"+tt.mistake, func(t *testing.T) {
+			t.Parallel()
+			var only []string
+			for _, name := range slices.Concat(samples[tt.program], tt.fails, tt.holds) {
+				only = append(only, string(tt.program)+"/"+name)
+			}
+			failed, report := grade(t, Suite{Commands: refer(tt.program, tt.mistake), Only: only})
+			for _, name := range tt.fails {
+				if !slices.Contains(failed, name) {
+					t.Errorf("%s holds", name)
+				}
+			}
+			for _, name := range failed {
+				if !slices.Contains(tt.fails, name) {
+					t.Errorf("%s fails too\n%s", name, explain(report, name))
+				}
+			}
+		})
+	}
+}
