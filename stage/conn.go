@@ -151,10 +151,13 @@ func (g *netGate) Passed(n int, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	if stopped := (*Conn)(g).interrupted(); stopped != nil {
-		return stopped
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	if late || unlessClosed(err) == nil { // and not by the peer
+		if stopped := (*Conn)(g).interrupted(); stopped != nil {
+			return stopped
+		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if late {
 		return err
 	}
 	return because(ErrReset, err)

@@ -4,7 +4,6 @@ package conformance
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -129,21 +128,6 @@ func TestAProgramThatDoesNothing(t *testing.T) {
 	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(b)) + "/stat")
 	if err == nil && !bytes.Contains(stat, []byte(") Z ")) {
 		t.Errorf("a child is left: %s", stat)
-	}
-}
-
-func TestARunThatIsInterruptedSaysSo(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
-	s := Suite{Commands: refer(ServerS, ""), Only: []string{"greets", "silence-in-payload"}}
-	s.Progress = func(Result) { cancel(enough) }
-	began := time.Now()
-	if _, err := s.Run(ctx); !errors.Is(err, enough) {
-		t.Errorf("error %v", err)
-	}
-	if took := time.Since(began); took > silence {
-		t.Errorf("it went on for %v", took)
 	}
 }
 

@@ -3,11 +3,14 @@
 package conformance
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // explain shows the failures among the criteria that are named.
@@ -229,5 +232,20 @@ func TestEachMistakeFailsTheCriteriaThatNameIt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestARunThatIsInterruptedSaysSo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	s := Suite{Commands: refer(ServerS, ""), Only: []string{"greets", "silence-in-payload"}}
+	s.Progress = func(Result) { cancel(enough) }
+	began := time.Now()
+	if _, err := s.Run(ctx); !errors.Is(err, enough) {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(began); took > silence {
+		t.Errorf("it went on for %v", took)
 	}
 }
