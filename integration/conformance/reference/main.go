@@ -262,7 +262,7 @@ func (s *server) connection(c *net.TCPConn, n int) error {
 	return nil
 }
 
-// away closes a connection that has failed as SPEC.md says.
+// away closes a connection that has failed as the README says.
 func (s *server) away(c *net.TCPConn, err error) {
 	if ne := net.Error(nil); s.mistake != "resets-the-silent" && errors.As(err, &ne) && ne.Timeout() {
 		return
