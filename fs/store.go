@@ -191,12 +191,12 @@ func (s *Store) Sweep(own func(name string) bool) error {
 	if err != nil {
 		return err
 	}
+	ours := func(name string) bool { return name == probeName || own(name) }
 	var errs []error
 	for _, name := range names {
 		s.mu.Lock()
 		_, pending := s.temps[name]
 		s.mu.Unlock()
-		ours := func(name string) bool { return name == probeName || own(name) }
 		if !pending && isTemp(name, ours) {
 			errs = append(errs, s.dir.sweep(name))
 		}

@@ -46,27 +46,39 @@ func (s Script) Mirror() Script {
 // many are still missing. If in ends before the script is complete, Run returns
 // io.ErrUnexpectedEOF. Other errors are those of in and out.
 func (s Script) Run(in io.Reader, out io.Writer) error {
-	var buf [64]byte
 	for i, st := range s.Steps {
-		if st.send != "" {
-			if _, err := io.WriteString(out, st.send); err != nil && !endedBefore(err) {
-				return fmt.Errorf("handshake, step %d, sending %q: %w", i+1, st.send, err)
-			}
+		err := st.run(in, out)
+		if err == io.ErrUnexpectedEOF {
+			return err
 		}
-		for want := st.expect; want != ""; {
-			n, err := in.Read(buf[:min(len(want), len(buf))])
-			if got := string(buf[:n]); got != want[:n] {
-				return fmt.Errorf("handshake, step %d: %w: got %q where %q should be", i+1, ErrProtocol, got, want)
-			}
-			if want = want[n:]; want == "" {
-				break
-			}
-			if err == io.EOF {
-				return io.ErrUnexpectedEOF
-			}
-			if err != nil {
-				return fmt.Errorf("handshake, step %d, expecting %q: %w", i+1, want, err)
-			}
+		if err != nil {
+			return fmt.Errorf("handshake, step %d, %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// run speaks the step, as Run speaks them all.
+func (st Step) run(in io.Reader, out io.Writer) error {
+	if st.send != "" {
+		if _, err := io.WriteString(out, st.send); err != nil && !endedBefore(err) {
+			return fmt.Errorf("sending %q: %w", st.send, err)
+		}
+	}
+	var buf [64]byte
+	for want := st.expect; want != ""; {
+		n, err := in.Read(buf[:min(len(want), len(buf))])
+		if got := string(buf[:n]); got != want[:n] {
+			return fmt.Errorf("expecting %q: %w: got %q", want, ErrProtocol, got)
+		}
+		if want = want[n:]; want == "" {
+			break
+		}
+		if err == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("expecting %q: %w", want, err)
 		}
 	}
 	return nil

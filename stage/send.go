@@ -155,7 +155,7 @@ func (s Sender) handshake(c *Conn, reply io.Writer, deadline *Deadline) error {
 		if s.Greeting > 0 && st.expect != "" {
 			deadline.SetReadDeadline(time.Now().Add(s.Greeting))
 		}
-		err := Script{Steps: []Step{st}}.Run(c.In, reply)
+		err := st.run(c.In, reply)
 		deadline.SetReadDeadline(time.Time{})
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
