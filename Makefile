@@ -11,7 +11,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null)
 tool    := $(GO) tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: build run test test-kit lint vuln fuzz cover clean help go
+.PHONY: build run test lint vuln fuzz cover clean help go
 
 build: go ## build the programs into bin/
 	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ ./cmd/...
@@ -22,15 +22,11 @@ run: build ## build, then save uploads to port $(PORT) in $(DIR)
 test: go ## run all tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout=10m ./...
 
-test-kit: go ## grade our programs, and programs with a mistake each, by conform
-	$(GO) test -race -count=1 -tags kit -timeout=15m ./integration/conformance
-
 lint: go ## check format, modules and code, for every system
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-ed: $$out"; exit 1; }
 	$(GO) mod tidy -diff
 	for os in linux darwin freebsd windows; do GOOS=$$os $(GO) vet ./... || exit 1; done
 	GOARCH=386 $(GO) vet ./...
-	$(GO) vet -tags kit ./integration/conformance
 	$(tool) staticcheck ./...
 	check=$$($(tool) -n staticcheck) && GOOS=windows $$check -checks=inherit,-U1000 ./...
 

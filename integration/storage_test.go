@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -238,6 +240,61 @@ func TestNothingIsSeenOfAPayloadBeforeItIsWhole(t *testing.T) {
 		t.Errorf("%q are there when all have ended", hidden)
 	}
 	s.stop(received(all), received(""), failed)
+}
+
+func TestWhoReadsAFileWhileItIsReplacedSeesItWhole(t *testing.T) {
+	busy(t)
+	dir := newDirectory(t)
+	// What is saved in one run of the server can be told from what is saved in
+	// another, and a part of it from the whole.
+	const files, runs, size = 3, 8, 200_000
+	content := func(run int) string { return strings.Repeat(strconv.Itoa(run), size+run) }
+	whole := func(b []byte) bool {
+		run := len(b) - size
+		return 0 <= run && run <= runs && bytes.Count(b, []byte(strconv.Itoa(run))) == len(b)
+	}
+	for n := range files {
+		dir.put(numbered(n+1), content(0))
+	}
+	var stop atomic.Bool
+	seen := make([]int, files)
+	read := make(chan error)
+	for i := range files {
+		go func() {
+			var err error
+			for ; err == nil && !stop.Load(); seen[i]++ {
+				err = examine(dir.join(numbered(i+1)), func(b []byte) error {
+					if !whole(b) {
+						return fmt.Errorf("%s was seen with %d bytes, %.20q…", numbered(i+1), len(b), b)
+					}
+					return nil
+				})
+			}
+			read <- err
+		}()
+	}
+	for run := 1; run <= runs; run++ {
+		s := serve(t, "server", plain, in(dir))
+		clients := queue(t, s.port, files)
+		together(t, files, func(i int) error {
+			halves := cutAt(content(run), size/2)
+			return clients[i].greet().sendApart(halves[0]).send(halves[1]).halfClose().fin()
+		})
+		var want []outcome
+		for range files {
+			want = append(want, received(content(run)))
+		}
+		s.stop(want...)
+	}
+	stop.Store(true)
+	for range files {
+		check(t, <-read)
+	}
+	for i, n := range seen {
+		if n < runs {
+			t.Errorf("%s was read %d times only", numbered(i+1), n)
+		}
+	}
 }
 
 // Results of an earlier run stay until there are others of their name.

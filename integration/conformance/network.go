@@ -42,7 +42,7 @@ func (t *trial) listen(n *network) *net.TCPListener {
 		t.cannot("listening", err)
 		return nil
 	}
-	t.later(func() { ln.Close() })
+	t.owns(ln)
 	return ln.(*net.TCPListener)
 }
 

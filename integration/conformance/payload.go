@@ -2,11 +2,12 @@ package conformance
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 )
 
@@ -39,21 +40,49 @@ var noise = sync.OnceValue(func() []byte {
 	return b
 })
 
+// pieces yields what the payload holds, a piece at a time. The pieces are not to be
+// written to.
+func (p payload) pieces() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if p.text != "" && !yield([]byte(p.text)) {
+			return
+		}
+		at := (p.id*7919 + 1) % len(noise())
+		for left := p.size; left > 0; {
+			piece := noise()[at:]
+			piece = piece[:min(int64(len(piece)), left, pieceSize)]
+			if !yield(piece) {
+				return
+			}
+			left -= int64(len(piece))
+			at = (at + len(piece)) % len(noise())
+		}
+	}
+}
+
+const pieceSize = 256 << 10
+
 func (p payload) reader() io.Reader {
-	r := io.Reader(strings.NewReader(p.text))
-	if p.size > 0 {
-		r = io.MultiReader(r, io.LimitReader(&noiseReader{at: (p.id*7919 + 1) % len(noise())}, p.size))
+	r := &pieceReader{}
+	for piece := range p.pieces() {
+		r.left = append(r.left, piece)
 	}
 	return r
 }
 
-type noiseReader struct{ at int }
+// pieceReader reads pieces one after the other.
+type pieceReader struct{ left [][]byte }
 
-func (r *noiseReader) Read(b []byte) (n int, err error) {
-	for n < len(b) {
-		m := copy(b[n:], noise()[r.at:])
+func (r *pieceReader) Read(b []byte) (n int, err error) {
+	for len(r.left) > 0 && n < len(b) {
+		m := copy(b[n:], r.left[0])
 		n += m
-		r.at = (r.at + m) % len(noise())
+		if r.left[0] = r.left[0][m:]; len(r.left[0]) == 0 {
+			r.left = r.left[1:]
+		}
+	}
+	if n == 0 && len(b) > 0 {
+		return 0, io.EOF
 	}
 	return n, nil
 }
@@ -63,42 +92,45 @@ func (p payload) writeFile(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, p.reader())
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	for piece := range p.pieces() {
+		if _, err = f.Write(piece); err != nil {
+			break
+		}
 	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // differs says in what r differs from the payload: nothing if it is the same.
 // The error is that of reading r.
 func (p payload) differs(r io.Reader) (string, error) {
-	want := p.reader()
-	a, b := make([]byte, 256<<10), make([]byte, 256<<10)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(r, a)
-		m, _ := io.ReadFull(want, b)
-		if bad := firstDifference(a[:n], b[:min(n, m)]); bad >= 0 {
+	at := int64(0)
+	got := make([]byte, pieceSize)
+	for want := range p.pieces() {
+		n, err := io.ReadFull(r, got[:min(len(want), len(got))])
+		if bad := firstDifference(got[:n], want[:n]); bad >= 0 {
 			if n <= shownBytes && at == 0 {
-				return fmt.Sprintf("%q", a[:n]), nil
-			}
-			if bad == m && bad < n {
-				return fmt.Sprintf("more than %d bytes: after them comes %s", p.length(), quoted(a[bad:n])), nil
+				return fmt.Sprintf("%q", got[:n]), nil
 			}
 			return fmt.Sprintf("other bytes: the byte at %d and those after it are %s where %s should be",
-				at+int64(bad), quoted(a[bad:min(n, bad+16)]), quoted(b[bad:min(m, bad+16)])), nil
+				at+int64(bad), quoted(got[bad:min(n, bad+16)]), quoted(want[bad:min(n, bad+16)])), nil
 		}
 		at += int64(n)
 		switch {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
-			if at < p.length() {
-				return fmt.Sprintf("only %d bytes of %d", at, p.length()), nil
-			}
-			return "", nil
+			return fmt.Sprintf("only %d bytes of %d", at, p.length()), nil
 		case err != nil:
 			return fmt.Sprintf("%d bytes, then an error", at), err
 		}
 	}
+	switch n, err := io.ReadFull(r, got[:shownBytes]); {
+	case n > 0 && at == 0:
+		return quoted(got[:n]), nil
+	case n > 0:
+		return fmt.Sprintf("more than %d bytes: after them comes %s", at, quoted(got[:n])), nil
+	case err != io.EOF:
+		return fmt.Sprintf("%d bytes, then an error", at), err
+	}
+	return "", nil
 }
 
 // firstDifference is where a is no longer what b is, or -1.

@@ -17,6 +17,7 @@ const (
 	greeting = "accio\r\n"
 	confirm  = "confirm-accio\r\n"
 	again    = "confirm-accio-again\r\n\r\n"
+	header   = confirm + again
 )
 
 const (
@@ -56,7 +57,7 @@ func (t *trial) peer(conn *net.TCPConn, how string) *peer {
 		return p
 	}
 	p.tape.note(how)
-	t.later(func() { conn.Close() })
+	t.owns(conn)
 	return p
 }
 
@@ -208,14 +209,11 @@ func (p *peer) sayApart(pause time.Duration, pieces ...string) *peer {
 
 // give sends all of a payload.
 func (p *peer) give(what payload) *peer {
-	r := what.reader()
-	buf := make([]byte, 256<<10)
-	for !p.over() && p.end == "" {
-		n, err := r.Read(buf)
-		p.write(buf[:n])
-		if err == io.EOF {
+	for piece := range what.pieces() {
+		if p.over() || p.end != "" {
 			break
 		}
+		p.write(piece)
 	}
 	return p
 }

@@ -105,6 +105,15 @@ func (p *peer) greet() *peer {
 	return p
 }
 
+// sayHeader says a part of the header, and hears what is due for it.
+func (p *peer) sayHeader(part string) *peer {
+	p.hear(greeting)
+	if len(part) < len(confirm) {
+		return p.say(part)
+	}
+	return p.say(confirm).hear(greeting).say(part[len(confirm):])
+}
+
 // upload is what a polite client does, from the beginning to the end.
 func (p *peer) upload(what payload) *peer {
 	p.greet()

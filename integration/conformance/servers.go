@@ -113,7 +113,8 @@ func argumentCriteria(p Program) []Criterion {
 			try:      refuses(sometime, false, ports("abc", "-1", "65536"))},
 		{Name: "incorrect-port-complaint", Weight: 1,
 			Sentence: "For any such port, also `0` and an empty one, it ends within a second, with one line `ERROR: …` on stderr.",
-			try:      refuses(soon, true, ports("abc", "-1", "65536", "0", "", "80x"))},
+			try: refuses(soon, true, ports("abc", "-1", "65536", "0", "", "80x", "00000", "-0", "99999", "4294967297",
+				"18446744073709551617", "8080.0", "1e3", "0x1f90", "8080/tcp", "localhost:8080", ":8080", "http"))},
 		{Name: "incorrect-arguments", Weight: 1,
 			Sentence: "Missing and extra arguments are refused the same way.",
 			try:      refuses(soon, true, counts)},
@@ -121,11 +122,14 @@ func argumentCriteria(p Program) []Criterion {
 			Sentence: "So is a port that is in use; who uses it is not disturbed.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				c := t.serve(serving{port: s.port, unstarted: true})
+				first := s.connect().greet().say("un")
+				t.pace(2 * moment)
+				c := t.serve(serving{port: s.port, files: s.files, unstarted: true})
 				c.fails(soon, "for a port in use")
 				c.complains("for a port in use")
-				s.connect().upload(text("undisturbed"))
+				first.say("disturbed").halfClose().ends(orderly, "once the client has ended its stream")
 				s.tells(received(text("undisturbed")))
+				s.holds(settling, "after a second server on the same port", "1.file")
 			}},
 		{Name: "listens-everywhere", Weight: 1,
 			Sentence: "It listens on all IPv4 addresses.",
@@ -276,6 +280,20 @@ func handshakeCriteria(p Program) []Criterion {
 				c.say("hello").halfClose().ends(orderly, "once the client has ended its stream")
 				s.tells(received(text("hello")))
 			}},
+		{Name: "header-cut-anywhere", Weight: 1,
+			Sentence: "The confirmations and the payload may be cut into segments at any place.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				const all = confirm + again + "\r\naccio\r\n"
+				want := received(text("\r\naccio\r\n"))
+				var wants []outcome
+				for at := 1; at < len(all); at++ {
+					c := s.connect().sayApart(5*time.Millisecond, all[:at], all[at:]).halfClose()
+					c.hear(greeting).hear(greeting).ends(orderly, "once the client has ended its stream")
+					wants = append(wants, want)
+				}
+				s.tells(wants...)
+			}},
 		{Name: "header-with-payload", Weight: 2, Required: true,
 			Sentence: "The second confirmation may come in one segment with the payload: no byte of it is lost, none of the header kept.",
 			try: func(t *trial) {
@@ -414,9 +432,10 @@ func silenceCriteria(p Program) []Criterion {
 			Sentence: "The ten seconds run from the last byte: a slow client that goes on is served for as long as it likes.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				c := s.connect().greet().sayApart(6*time.Second, "a", "b", "c")
+				c := s.connect().greet().sayApart(9*time.Second, "a", "b")
+				t.pace(4 * time.Second)
 				c.halfClose().ends(orderly, "once the client has ended its stream")
-				s.tells(received(text("abc")))
+				s.tells(received(text("ab")))
 			}},
 		Criterion{Name: "silence-restarts-in-header", Weight: 1, load: idle,
 			Sentence: "So they do in the header.",
@@ -434,6 +453,7 @@ func silenceCriteria(p Program) []Criterion {
 				scripts := []func(c *peer) string{
 					func(c *peer) string { return greeting },
 					func(c *peer) string { c.greet().sayApart(3*time.Second, "a", "b"); return "" },
+					func(c *peer) string { c.greet().give(random(1, mib)); return "" },
 					func(c *peer) string { c.hear(greeting).sayApart(time.Second, "conf", "irm"); return "" },
 				}
 				t.sideBySide(len(scripts), func(i int) {
@@ -458,12 +478,9 @@ func endingCriteria() []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				var want []outcome
-				for _, said := range []string{"", confirm[:5], confirm, confirm + again[:20]} {
-					c := s.connect().hear(greeting).say(said)
-					if len(said) >= len(confirm) {
-						c.hear(greeting)
-					}
-					c.halfClose().ends(orderly, fmt.Sprintf("after %q and the end of stream", said))
+				for at := range len(header) {
+					s.connect().sayHeader(header[:at]).halfClose().
+						ends(orderly, fmt.Sprintf("after %q and the end of stream", header[:at]))
 					want = append(want, received(text("")))
 				}
 				s.tells(want...)
@@ -471,25 +488,45 @@ func endingCriteria() []Criterion {
 		{Name: "wrong-bytes", Weight: 2,
 			Sentence: "A byte that is not the expected confirmation is `ERROR`, at once.",
 			try: func(t *trial) {
+				wrong := []string{
+					"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "\r\n", " " + confirm, greeting, again,
+					"confirm-accio\n", "confirm-accio\r\x00", strings.ToUpper(confirm),
+					confirm + confirm, confirm + "confirm-accio-again\r\nx", confirm + strings.ToUpper(again),
+				}
+				for at := range len(header) {
+					wrong = append(wrong, header[:at]+string([]byte{header[at] ^ 1}))
+				}
 				s := t.serve(serving{})
 				var want []outcome
-				for _, said := range []string{"x", "confirm-accio\n", "GET / HTTP/1.1\r\n\r\n", "confirm-accio\r\x00"} {
-					s.connect().hear(greeting).say(said).awaitEnd(soon, "", fmt.Sprintf("after %q", said))
+				for _, w := range wrong {
+					right := 0
+					for w[right] == header[right] {
+						right++
+					}
+					s.connect().sayHeader(w[:right]).say(w[right:]).awaitEnd(soon, "", fmt.Sprintf("after %q", w))
 					want = append(want, failed)
 				}
-				s.connect().hear(greeting).say(confirm).hear(greeting).say("confirm-accio-again\r\nx").
-					awaitEnd(soon, "", "after a wrong second confirmation")
-				s.tells(append(want, failed)...)
+				s.tells(want...)
 			}},
 		{Name: "client-resets", Weight: 2,
-			Sentence: "A connection that breaks is `ERROR`, and nothing of its input stays.",
+			Sentence: "A connection that breaks, at whatever step, is `ERROR`, and nothing of its input stays.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				c := s.connect().greet()
-				c.give(random(1, 50_000))
-				t.pace(4 * moment)
-				c.breakOff()
-				s.tells(failed)
+				var want []outcome
+				for _, step := range []struct {
+					said    string
+					payload int64
+				}{
+					{header, 50_000}, {header, 4 * mib}, {header, 5}, {header, 0},
+					{header[:len(header)-1], 0}, {confirm, 0}, {confirm[:5], 0}, {"", 0},
+				} {
+					c := s.connect().sayHeader(step.said)
+					c.give(random(1, step.payload))
+					t.pace(2 * moment)
+					c.breakOff()
+					want = append(want, failed)
+				}
+				s.tells(want...)
 			}},
 		{Name: "served-after-accidents", Weight: 2,
 			Sentence: "Others are served after garbage, resets and clients that vanish in the handshake.",
@@ -535,6 +572,19 @@ func countCriteria() []Criterion {
 				first.say("1").halfClose().ends(orderly, "once the client has ended its stream")
 				waiting[0].upload(text("22"))
 			}},
+		{Name: "waiting-is-not-silence", Weight: 1, load: idle,
+			Sentence: "A client's ten seconds begin when it is served, however long it has waited for its turn.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				first, second := s.connect().greet(), s.connect()
+				first.sayApart(6*time.Second, "a", "b", "c").halfClose().ends(orderly, "once the client has ended its stream")
+				second.hear(greeting)
+				t.pace(5 * time.Second)
+				second.say(confirm).hear(greeting).say(again)
+				t.pace(moment)
+				second.say("hello").halfClose().ends(orderly, "once the client has ended its stream")
+				s.tells(received(text("abc")), received(text("hello")))
+			}},
 		{Name: "prints-plain-lines", Weight: 1,
 			Sentence: "It prints the count in decimal, or `ERROR`, and a line feed, and nothing else.",
 			try: func(t *trial) {
@@ -550,17 +600,23 @@ func countCriteria() []Criterion {
 		{Name: "stdout-gone", Weight: 1,
 			Sentence: "If stdout cannot be written any longer, it says so on stderr and exits non-zero.",
 			try: func(t *trial) {
-				r, w, err := os.Pipe()
+				pipe, w, err := os.Pipe()
 				if err != nil {
 					t.cannot("making a pipe", err)
 					return
 				}
-				r.Close()
-				s := t.serve(serving{launch: launch{stdout: w}})
-				w.Close()
-				s.connect().greet().say("hello").halfClose().awaitEnd(patience, "", "once the client has ended its stream")
-				s.fails(sometime, "once nobody reads stdout")
-				s.complains("once nobody reads stdout")
+				pipe.Close()
+				outs := []*os.File{w}
+				if full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil { // where there is such a thing
+					outs = append(outs, full)
+				}
+				for _, out := range outs {
+					s := t.serve(serving{launch: launch{stdout: out}})
+					out.Close()
+					s.connect().greet().say("hello").halfClose().awaitEnd(patience, "", "once the client has ended its stream")
+					s.fails(sometime, "once stdout cannot be written")
+					s.complains("once stdout cannot be written")
+				}
 			}},
 	}
 }
@@ -610,6 +666,18 @@ func concurrencyCriteria() []Criterion {
 				t.pace(moment)
 				s.connect().upload(text("hello"))
 				s.tells(failed, received(text("")), failed, received(text("hello")))
+			}},
+		{Name: "quick-beside-silent", Weight: 1,
+			Sentence: "Clients that say nothing, or stop half-way, do not hold up the others.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				for i := range 60 {
+					s.connect().say([]string{"", confirm[:7], confirm, header + "begun"}[i%4])
+				}
+				for n := range 10 {
+					s.connect().upload(text(label(n)))
+					s.saved(settling, 61+n, received(text(label(n))))
+				}
 			}},
 		{Name: "hundreds-at-once", Weight: 1,
 			Sentence: "Two hundred clients are served at the same time.",
@@ -745,8 +813,10 @@ func fileCriteria() []Criterion {
 				s := t.serve(serving{launch: launch{prelude: "umask 027"}})
 				s.connect().upload(text("hello"))
 				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
-				s.tells(received(text("hello")), failed)
-				for n := 1; n <= 2; n++ {
+				s.connect().hear(greeting).halfClose().ends(orderly, "once the client has ended its stream")
+				s.connect().upload(random(1, mib))
+				s.tells(received(text("hello")), failed, received(text("")), received(random(1, mib)))
+				for n := 1; n <= 4; n++ {
 					if info, err := os.Stat(s.path(n)); err == nil && !t.over() {
 						t.ensure(info.Mode() == 0o640, "mode 0640 under umask 027", "%v", info.Mode())
 					}

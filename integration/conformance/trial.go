@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,20 @@ func (t *trial) later(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cleanups = append(t.cleanups, f)
+}
+
+// owns has c closed when the trial is over, and at once if the run is interrupted,
+// so that nobody waits on it.
+func (t *trial) owns(c io.Closer) {
+	stop := context.AfterFunc(t.ctx, func() {
+		if t.ctx.Err() == context.Canceled { // not that the trial has taken too long
+			c.Close()
+		}
+	})
+	t.later(func() {
+		stop()
+		c.Close()
+	})
 }
 
 func (t *trial) cleanUp() {

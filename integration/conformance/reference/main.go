@@ -63,12 +63,6 @@ func serve(program, mistake string, args []string) int {
 	if err != nil || port < 1 || port > 65535 || args[0][0] == '+' {
 		return complain("no port:", args[0])
 	}
-	if !s.counts {
-		s.dir = args[1]
-		if err := s.prepare(); err != nil {
-			return complain(err)
-		}
-	}
 	host := "0.0.0.0"
 	if mistake == "listens-on-loopback" {
 		host = "127.0.0.1"
@@ -81,6 +75,12 @@ func serve(program, mistake string, args []string) int {
 	ln, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", host, port))
 	if err != nil {
 		return complain(err)
+	}
+	if !s.counts { // not before: another server may listen there, and work in the directory
+		s.dir = args[1]
+		if err := s.prepare(); err != nil {
+			return complain(err)
+		}
 	}
 	return s.serve(ln, signals)
 }

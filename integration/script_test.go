@@ -346,14 +346,6 @@ func queue(t *testing.T, port, n int) []*client {
 // cutAt cuts s in two.
 func cutAt(s string, i int) []string { return []string{s[:i], s[i:]} }
 
-// eachByte cuts s into its bytes.
-func eachByte(s string) (pieces []string) {
-	for i := range len(s) {
-		pieces = append(pieces, s[i:i+1])
-	}
-	return pieces
-}
-
 // everyByte is all values a byte can have.
 var everyByte = func() string {
 	var b bytes.Buffer
