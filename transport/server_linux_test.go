@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,10 +22,26 @@ func openDescriptors(t *testing.T) int {
 	return len(entries) - 1
 }
 
-func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
+// openSockets counts what a server can leave behind. Other descriptors are the
+// runtime's: it keeps the pipes of io.Copy, say, until they are collected.
+func openSockets(t *testing.T) (n int) {
+	t.Helper()
+	const dir = "/proc/self/fd/"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink(dir + e.Name()); err == nil && strings.HasPrefix(target, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestManyConnectionsLeaveNoSocket(t *testing.T) {
 	const count = 300
-	visitorSees(t, func() net.Listener { ln, _ := listen(t); ln.Close(); return ln }()) // the poller's own, once and for all
-	before := openDescriptors(t)
+	before := openSockets(t)
 	ln, err := Listen(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -40,8 +57,8 @@ func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
 		}
 	}
 	s.end(t)
-	if after := openDescriptors(t); after != before {
-		t.Errorf("%d descriptors are open, and %d were before", after, before)
+	if after := openSockets(t); after != before {
+		t.Errorf("%d sockets are open, and %d were before", after, before)
 	}
 }
 
@@ -97,7 +114,7 @@ type onlyReader struct{ io.Reader }
 
 func TestAThousandConnectionsAtATime(t *testing.T) {
 	const count = 1000
-	before := openDescriptors(t)
+	before := openSockets(t)
 	ln, _ := listen(t)
 	var atWork atomic.Int32
 	all := make(chan struct{})
@@ -120,7 +137,7 @@ func TestAThousandConnectionsAtATime(t *testing.T) {
 		}
 		client.Close()
 	}
-	if after := openDescriptors(t); after != before {
-		t.Errorf("%d descriptors are open, and %d were before", after, before)
+	if after := openSockets(t); after != before {
+		t.Errorf("%d sockets are open, and %d were before", after, before)
 	}
 }
