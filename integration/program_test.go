@@ -54,7 +54,7 @@ func build(dir string, flags ...string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	args := slices.Concat([]string{"build", "-o", dir}, flags, []string{commands + "server-s", commands + "server"})
+	args := slices.Concat([]string{"build", "-o", dir}, flags, []string{commands + "server-s", commands + "server", commands + "client"})
 	cmd := exec.Command("go", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
@@ -102,11 +102,12 @@ const (
 
 // launch is how a program is started.
 type launch struct {
-	program string // server-s or server
+	program string // server-s, server or client
 	args    []string
 	plain   bool     // without the race detector
 	prelude string   // shell commands to be run before it, in the same process
 	stdout  *os.File // nil: a pipe that the test reads
+	stderr  *os.File // likewise
 	workDir string
 	attr    *syscall.SysProcAttr
 }
@@ -148,8 +149,12 @@ func (l launch) start(t *testing.T) *program {
 		return newOutput(r), w
 	}
 	var w *os.File
-	p.stderr, w = pipe()
-	p.cmd.Stderr = w
+	if l.stderr != nil {
+		p.cmd.Stderr = l.stderr
+	} else {
+		p.stderr, w = pipe()
+		p.cmd.Stderr = w
+	}
 	if l.stdout != nil {
 		p.cmd.Stdout = l.stdout
 	} else {
@@ -271,9 +276,6 @@ func (p *program) silent() {
 	p.t.Helper()
 	for _, line := range p.stderr.rest() {
 		p.t.Errorf("on standard error: %q", line)
-	}
-	if p.stdout == nil {
-		return
 	}
 	for _, line := range p.stdout.rest() {
 		p.t.Errorf("on standard output: %q", line)
@@ -403,8 +405,12 @@ func (o *output) next(within time.Duration) (string, error) {
 	}
 }
 
-// rest is all there is until the end, which has come when the program exited.
+// rest is all there is until the end, which has come when the program exited. It
+// is nothing if the output goes elsewhere.
 func (o *output) rest() (lines []string) {
+	if o == nil {
+		return nil
+	}
 	for {
 		line, err := o.next(patience)
 		if err == os.ErrDeadlineExceeded {

@@ -56,12 +56,19 @@ func main() {
 	cli.Main(&program{}, "client", description)
 }
 
-func (p *program) Run(ctx context.Context) error {
-	for _, limit := range []time.Duration{p.ConnectTimeout, p.GreetingTimeout, p.StallTimeout, p.ConfirmTimeout} {
+// Validate refuses limits that make no sense; kong calls it.
+func (p *program) Validate() error {
+	for flag, limit := range map[string]time.Duration{
+		"connect": p.ConnectTimeout, "greeting": p.GreetingTimeout, "stall": p.StallTimeout, "confirm": p.ConfirmTimeout,
+	} {
 		if limit <= 0 {
-			return cli.Exit(cli.ExitUsage, fmt.Errorf("a time-out must be more than 0, not %v", limit))
+			return fmt.Errorf("--%s-timeout must be more than 0, such as 10s, not %v", flag, limit)
 		}
 	}
+	return nil
+}
+
+func (p *program) Run(ctx context.Context) error {
 	file, size, err := open(p.File)
 	if err != nil {
 		return cli.Exit(exitSource, fmt.Errorf("nothing was sent: %w", err))

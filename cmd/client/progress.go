@@ -21,9 +21,8 @@ func showProgress(out *os.File, sent *stage.Counter, size int64) (finish func())
 	bar := progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(out),
 		progressbar.OptionShowBytes(true),
-		progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionShowCount(),
 		progressbar.OptionFullWidth(),
-		progressbar.OptionThrottle(refresh/2),
 		progressbar.OptionSetRenderBlankState(true),
 	)
 	done, ended := make(chan struct{}), make(chan struct{})
