@@ -415,10 +415,10 @@ func clientNetworks() (all []Criterion) {
 			c.fails(late, "since the connection was reset")
 		}})
 	for _, size := range sizes[:3] {
-		all = append(all, Criterion{Name: size.name + "-netem", Weight: 2, Required: true, load: idle,
-			Sentence: fmt.Sprintf("A file of %s arrives right over netem: 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
+		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: idle,
+			Sentence: fmt.Sprintf("A file of %s arrives right over a network with 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
 			try: func(t *trial) {
-				sut, kit := t.netem()
+				sut, kit := t.lossy()
 				if t.over() {
 					return
 				}

@@ -20,9 +20,10 @@
 // beyond (how fast, how exactly, after which accidents) is asked by others, which
 // are not required.
 //
-// Slow networks are made in two ways: by a proxy between the two sides, which is
-// always there, and by the kernel's netem between two network namespaces, where
-// this process may make those.
+// Slow networks are made in two ways. A proxy between the two sides is always
+// there. Where this process may make network namespaces, there is also a cable
+// between two of them, which loses packets and brings them late and out of order:
+// by the kernel's netem, or else by a wire of the kit's own.
 //
 // Programs are run on Unix only: what is asked of them has to do with its signals.
 // What reads /proc is asked on Linux only, and skipped elsewhere.

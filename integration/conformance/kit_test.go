@@ -138,7 +138,7 @@ func TestReports(t *testing.T) {
 		Only:     []string{"greets", "error-is-five-bytes"},
 	})
 	report.Results = append(report.Results, Result{
-		Criterion: Criterion{Name: "server/1-mib-netem", Program: Server, Group: "slow networks", Required: true},
+		Criterion: Criterion{Name: "server/1-mib-lossy-network", Program: Server, Group: "slow networks", Required: true},
 		Verdict:   Skip, Skipped: "no <kernel>",
 	})
 	var text, plain, js, ju bytes.Buffer
@@ -279,15 +279,28 @@ func TestAProxyResetsBothSides(t *testing.T) {
 	}
 }
 
-// The namespaces and the cable between them, with a discipline that every kernel
-// has in place of netem.
+// The namespaces, and what connects them: a cable, with a discipline that every
+// kernel has in place of netem, and the kit's own wire, where the kernel has not
+// the one that is wanted.
 func TestProgramsCanBeGradedInANetworkOfTheirOwn(t *testing.T) {
 	t.Parallel()
+	for _, discipline := range []string{"pfifo", "no-such-discipline"} {
+		t.Run(discipline, func(t *testing.T) {
+			t.Parallel()
+			gradeInANetworkOfItsOwn(t, discipline)
+		})
+	}
+}
+
+func gradeInANetworkOfItsOwn(t *testing.T, discipline string) {
 	var l lab
-	if err := l.build(t.Context(), []string{"pfifo"}); err != nil {
+	if err := l.build(t.Context(), []string{discipline}); err != nil {
 		t.Skip(err)
 	}
 	defer l.close()
+	if isWire := l.note != ""; isWire != (discipline == "no-such-discipline") {
+		t.Errorf("with the discipline %s: %q", discipline, l.note)
+	}
 	sut := &network{enter: l.sut.do, host: kitAddress}
 	kit := &network{enter: l.kit.do, host: sutAddress}
 	for _, p := range Programs {
@@ -320,9 +333,9 @@ func TestProgramsCanBeGradedInANetworkOfTheirOwn(t *testing.T) {
 }
 
 func TestALabThatCannotBeMadeSaysWhy(t *testing.T) {
-	t.Parallel()
+	t.Setenv("PATH", t.TempDir())
 	var l lab
-	if err := l.build(t.Context(), []string{"no-such-discipline"}); err == nil {
+	if err := l.build(t.Context(), netemQdisc); err == nil {
 		t.Error("it was made")
 	} else if l.kit != nil || l.sut != nil {
 		t.Error("its namespaces are left")

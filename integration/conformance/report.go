@@ -26,6 +26,7 @@ type Result struct {
 	Took    time.Duration `json:"took"` // nanoseconds
 	Failure *Failure      `json:"failure,omitempty"`
 	Skipped string        `json:"skipped,omitempty"` // why
+	Note    string        `json:"note,omitempty"`    // how it was tried, where that is not what was meant
 }
 
 // Report is what became of all that was asked.
@@ -114,6 +115,9 @@ func (r Report) WriteText(w io.Writer, colour bool) error {
 		fmt.Fprintf(&b, "    %s %-34s %-8s %2d  %s\n", verdict, name, kind(res.Required), res.Weight, res.Sentence)
 		if res.Verdict == Skip {
 			fmt.Fprintf(&b, "           skipped: %s\n", res.Skipped)
+		}
+		if res.Note != "" {
+			fmt.Fprintf(&b, "           note: %s\n", res.Note)
 		}
 		if f := res.Failure; f != nil {
 			for line := range strings.Lines(f.text()) {

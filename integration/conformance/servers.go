@@ -929,10 +929,10 @@ func networkCriteria(p Program) (all []Criterion) {
 				s.tells(failed)
 			}})
 	for _, size := range sizes[:3] {
-		all = append(all, Criterion{Name: size.name + "-netem", Weight: 2, Required: true, load: idle,
-			Sentence: fmt.Sprintf("Payloads of %s are received right over netem: 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
+		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: idle,
+			Sentence: fmt.Sprintf("Payloads of %s are received right over a network with 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
 			try: func(t *trial) {
-				sut, kit := t.netem()
+				sut, kit := t.lossy()
 				if t.over() {
 					return
 				}
@@ -947,12 +947,13 @@ func networkCriteria(p Program) (all []Criterion) {
 	return all
 }
 
-// netem is where the program and its peer are to be for a bad network.
-func (t *trial) netem() (sut, kit *network) {
-	sut, kit, err := t.suite.netem.networks(t.ctx)
+// lossy is where the program and its peer are to be for a bad network.
+func (t *trial) lossy() (sut, kit *network) {
+	sut, kit, note, err := t.suite.lab.networks(t.ctx)
 	if err != nil {
-		t.skip("no netem here: " + err.Error())
+		t.skip(err.Error())
 	}
+	t.note = note
 	return sut, kit
 }
 

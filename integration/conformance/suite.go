@@ -61,8 +61,8 @@ func newMachine(parallel int) *machine {
 // run is a suite that is being run.
 type run struct {
 	Suite
-	argv  map[Program][]string
-	netem lab
+	argv map[Program][]string
+	lab  lab
 }
 
 // ErrNoPrograms is what Suite.Run returns if there is nothing to grade.
@@ -108,7 +108,7 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 	if r.machine == nil {
 		r.machine = newMachine(s.Parallel)
 	}
-	defer r.netem.close()
+	defer r.lab.close()
 
 	began := time.Now()
 	results := r.all(ctx, criteria, dir)
@@ -163,7 +163,7 @@ func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
 	if err := os.RemoveAll(dir); err != nil {
 		t.cannot("removing what was made", err)
 	}
-	result := Result{Criterion: c, Took: took, Verdict: Pass}
+	result := Result{Criterion: c, Took: took, Verdict: Pass, Note: t.note}
 	switch {
 	case t.failure != nil:
 		result.Verdict, result.Failure = Fail, t.failure

@@ -20,6 +20,7 @@ type trial struct {
 	program Program
 	home    string // a fresh directory
 	tapes   recording
+	note    string // for the report
 
 	mu       sync.Mutex
 	starting *process // the last one that was started, until it has

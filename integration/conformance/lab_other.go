@@ -12,8 +12,8 @@ import (
 type lab struct{}
 
 // networks says why there are none.
-func (*lab) networks(context.Context) (sut, kit *network, err error) {
-	return nil, nil, fmt.Errorf("netem is Linux's: %w", errors.ErrUnsupported)
+func (*lab) networks(context.Context) (sut, kit *network, note string, err error) {
+	return nil, nil, "", fmt.Errorf("networks of the kit's own are for Linux only: %w", errors.ErrUnsupported)
 }
 
 func (*lab) close() {}

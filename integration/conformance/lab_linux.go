@@ -25,6 +25,8 @@ type lab struct {
 	once     sync.Once
 	err      error
 	kit, sut *namespace // where the kit's side is, and the program's
+	wire     wire       // in place of the cable, where the kernel has no netem
+	note     string     // which of them it is, if it is not the kernel's
 }
 
 const (
@@ -33,13 +35,13 @@ const (
 )
 
 // networks returns where a program is to be started and where its peer is to
-// be, or why there can be no such place here.
-func (l *lab) networks(ctx context.Context) (sut, kit *network, err error) {
+// be, or why there can be no such place here; and what there is to say about it.
+func (l *lab) networks(ctx context.Context) (sut, kit *network, note string, err error) {
 	l.once.Do(func() { l.err = l.build(ctx, netemQdisc) })
 	if l.err != nil {
-		return nil, nil, l.err
+		return nil, nil, "", l.err
 	}
-	return &network{enter: l.sut.do, host: kitAddress}, &network{enter: l.kit.do, host: sutAddress}, nil
+	return &network{enter: l.sut.do, host: kitAddress}, &network{enter: l.kit.do, host: sutAddress}, l.note, nil
 }
 
 func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
@@ -65,20 +67,34 @@ func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
 			})
 		}
 	}
-	run(l.kit, "ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", fmt.Sprint(l.sut.thread))
-	for n, address := range map[*namespace]string{l.kit: kitAddress, l.sut: sutAddress} {
-		run(n, "ip", "link", "set", "lo", "up")
-		run(n, "ip", "address", "add", address+"/30", "dev", "cable")
-		run(n, "ip", "link", "set", "cable", "up")
-		run(n, append([]string{"tc", "qdisc", "add", "dev", "cable", "root"}, qdisc...)...)
+	const cable = "cable"
+	run(l.kit, "ip", "link", "add", cable, "type", "veth", "peer", "name", cable, "netns", fmt.Sprint(l.sut.thread))
+	for _, n := range []*namespace{l.kit, l.sut} {
+		run(n, append([]string{"tc", "qdisc", "add", "dev", cable, "root"}, qdisc...)...)
 	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return fmt.Errorf("iproute2 is not installed here: %w", err)
+	}
+	if err != nil {
+		noNetem := err
+		l.note = "over a wire of the kit's own, since there is no netem here"
+		err = nil
+		run(l.kit, "ip", "link", "delete", cable) // and its other end, if there was one
+		err = nil
+		if err := l.wire.connect(cable, l.kit, l.sut); err != nil {
+			return fmt.Errorf("neither netem nor a wire of the kit's own can be had here: %w; %w", noNetem, err)
+		}
+	}
+	for n, address := range map[*namespace]string{l.kit: kitAddress, l.sut: sutAddress} {
+		run(n, "ip", "link", "set", "lo", "up")
+		run(n, "ip", "address", "add", address+"/30", "dev", cable)
+		run(n, "ip", "link", "set", cable, "up")
 	}
 	return err
 }
 
 func (l *lab) close() {
+	l.wire.close()
 	for _, n := range []*namespace{l.kit, l.sut} {
 		if n != nil {
 			n.close()
