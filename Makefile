@@ -11,7 +11,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null)
 tool    := $(GO) tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: build run test lint vuln fuzz cover clean help go
+.PHONY: build run test test-kit lint vuln fuzz cover clean help go
 
 build: go ## build the programs into bin/
 	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ ./cmd/...
@@ -21,6 +21,9 @@ run: build ## build, then save uploads to port $(PORT) in $(DIR)
 
 test: go ## run all tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout=10m ./...
+
+test-kit: go ## try each mistake of the kit's reference by all criteria (five minutes)
+	$(GO) test -race -timeout=20m ./integration/conformance -run=Mistake -exhaustive
 
 lint: go ## check format, modules and code, for every system
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-ed: $$out"; exit 1; }
@@ -50,7 +53,7 @@ clean: ## remove what was built
 	rm -rf bin cover.out
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t h; do printf '  %-8s %s\n' "$$t" "$$h"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t h; do printf '  %-9s %s\n' "$$t" "$$h"; done
 
 # One clear line if Go is missing or too old; every target that needs it asks.
 go:

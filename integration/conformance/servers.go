@@ -843,17 +843,18 @@ func fileCriteria() []Criterion {
 	}
 }
 
-// sendMany has n clients send payloads of a size, in a row or at once, through
-// addr, and expects all outcomes.
+// sendMany has n clients send payloads of a size, in a row or at once, and
+// expects all outcomes.
 func (s *server) sendMany(n int, size int64, together bool, connect func() *peer) {
 	ps := many(n, size)
 	if together {
-		clients := make([]*peer, n)
-		for i := range clients {
-			clients[i] = connect()
-			clients[i].patience = s.t.suite.Timeout // until it is its turn
-		}
-		s.t.sideBySide(n, func(i int) { clients[i].upload(ps[i]) })
+		// Each begins at once when it is connected: where that may take long,
+		// nobody who waited for the others would be in time.
+		s.t.sideBySide(n, func(i int) {
+			c := connect()
+			c.patience = s.t.suite.Timeout // until it is its turn
+			c.upload(ps[i])
+		})
 	} else {
 		for _, p := range ps {
 			connect().upload(p)
