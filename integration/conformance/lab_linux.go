@@ -61,7 +61,7 @@ func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
 			err = n.do(func() error {
 				out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 				if err != nil {
-					return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+					return fmt.Errorf("%s %s: %w: %s", args[0], args[1], err, strings.Join(strings.Fields(string(out)), " "))
 				}
 				return nil
 			})
@@ -77,7 +77,7 @@ func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
 	}
 	if err != nil {
 		noNetem := err
-		l.note = "over a wire of the kit's own, since there is no netem here"
+		l.note = "over a wire of the kit's own, since netem cannot be had here: " + err.Error()
 		err = nil
 		run(l.kit, "ip", "link", "delete", cable) // and its other end, if there was one
 		err = nil

@@ -26,7 +26,7 @@ const (
 
 	// Packets that are delayed by different times overtake each other; some
 	// more are not delayed at all.
-	wireReorder = 0.05
+	wireReorder = 0.25
 
 	// wireQueue is how many packets are under way at the most, in either
 	// direction: others are lost, as in netem.
