@@ -56,39 +56,41 @@ func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
 	if l.sut, err = newNamespace(); err != nil {
 		return fmt.Errorf("no network namespace can be made here (root may): %w", err)
 	}
-	run := func(n *namespace, args ...string) {
-		if err == nil {
-			err = n.do(func() error {
-				out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
-				if err != nil {
-					return fmt.Errorf("%s %s: %w: %s", args[0], args[1], err, strings.Join(strings.Fields(string(out)), " "))
-				}
-				return nil
-			})
-		}
+	noNetem := l.cable(ctx, qdisc)
+	if errors.Is(noNetem, exec.ErrNotFound) {
+		return fmt.Errorf("iproute2 is not installed here: %w", noNetem)
 	}
-	const cable = "cable"
-	run(l.kit, "ip", "link", "add", cable, "type", "veth", "peer", "name", cable, "netns", fmt.Sprint(l.sut.thread))
-	for _, n := range []*namespace{l.kit, l.sut} {
-		run(n, append([]string{"tc", "qdisc", "add", "dev", cable, "root"}, qdisc...)...)
-	}
-	if errors.Is(err, exec.ErrNotFound) {
-		return fmt.Errorf("iproute2 is not installed here: %w", err)
-	}
-	if err != nil {
-		noNetem := err
-		l.note = "over a wire of the kit's own, since netem cannot be had here: " + err.Error()
-		err = nil
-		run(l.kit, "ip", "link", "delete", cable) // and its other end, if there was one
-		err = nil
-		if err := l.wire.connect(cable, l.kit, l.sut); err != nil {
+	if noNetem != nil {
+		l.note = "over a wire of the kit's own, since netem cannot be had here: " + noNetem.Error()
+		l.kit.run(ctx, "ip", "link", "delete", device) // and its other end, if there was one
+		if err := l.wire.connect(device, l.kit, l.sut); err != nil {
 			return fmt.Errorf("neither netem nor a wire of the kit's own can be had here: %w; %w", noNetem, err)
 		}
 	}
 	for n, address := range map[*namespace]string{l.kit: kitAddress, l.sut: sutAddress} {
-		run(n, "ip", "link", "set", "lo", "up")
-		run(n, "ip", "address", "add", address+"/30", "dev", cable)
-		run(n, "ip", "link", "set", cable, "up")
+		for _, args := range [][]string{
+			{"link", "set", "lo", "up"},
+			{"address", "add", address + "/30", "dev", device},
+			{"link", "set", device, "up"},
+		} {
+			if err := n.run(ctx, "ip", args...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// device is the end of the cable, or of the wire, in either namespace.
+const device = "cable"
+
+// cable connects the namespaces by the kernel's own means.
+func (l *lab) cable(ctx context.Context, qdisc []string) error {
+	err := l.kit.run(ctx, "ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", fmt.Sprint(l.sut.thread))
+	for _, n := range []*namespace{l.kit, l.sut} {
+		if err == nil {
+			err = n.run(ctx, "tc", append([]string{"qdisc", "add", "dev", device, "root"}, qdisc...)...)
+		}
 	}
 	return err
 }
@@ -141,6 +143,17 @@ func (n *namespace) do(f func() error) error {
 	result := make(chan error, 1)
 	n.work <- func() { result <- f() }
 	return <-result
+}
+
+// run runs a command in the namespace.
+func (n *namespace) run(ctx context.Context, command string, args ...string) error {
+	return n.do(func() error {
+		out, err := exec.CommandContext(ctx, command, args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s %s: %w: %s", command, args[0], err, strings.Join(strings.Fields(string(out)), " "))
+		}
+		return nil
+	})
 }
 
 func (n *namespace) close() {
