@@ -20,8 +20,9 @@ type Sender struct {
 
 	// Greeting is how long the server may take for each thing that Script
 	// expects, Stall how long it may take no byte of the payload, and Confirm
-	// how long it may take to close after the end of the stream. 0 or less
-	// means for ever.
+	// how long it may take to close once it has the end of the stream: on Linux
+	// that is when its system has acknowledged everything, elsewhere when ours
+	// was given the end. 0 or less means for ever.
 	Greeting, Stall, Confirm time.Duration
 
 	// Sent, if not nil, counts the payload's bytes as they are sent.
@@ -30,7 +31,7 @@ type Sender struct {
 
 // Where a [Sender] fails, beside what [ErrIdle] and the others tell.
 var (
-	// ErrSource: the payload could not be read.
+	// ErrSource: the payload could not be read, or not all of it.
 	ErrSource = errors.New("what is to be sent could not be read")
 
 	// ErrGone: the server closed before the whole payload was sent: it has
@@ -70,14 +71,20 @@ func (e *SendError) Unwrap() error { return e.Err }
 //
 // Nothing is sent before the script has it. If Send fails, also if the process
 // dies, the connection is reset, so that the server does not take what it has
-// for the whole. A regular *os.File is sent by the kernel, where [Copy] can.
+// for the whole. A regular *os.File is sent by the kernel, where [Copy] can; one
+// that has become shorter meanwhile is an ErrSource.
+//
+// A payload that has a SetReadDeadline, as pipes, terminals and connections do,
+// has a Read that waits ended by it when ctx is cancelled or the server is gone:
+// its read deadline is in the past then. With any other payload Send returns when
+// that Read does.
 func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64, error) {
 	if s.Sent == nil {
 		s.Sent = new(Counter)
 	}
 	step := StepHandshake
-	err := attend(ctx, nc, 0, HandlerFunc(func(_ context.Context, c *Conn) error {
-		return s.send(c, payload, &step)
+	err := attend(ctx, nc, 0, HandlerFunc(func(ctx context.Context, c *Conn) error {
+		return s.send(ctx, c, payload, &step)
 	}), func(err error) bool { return err == nil })
 	if err != nil {
 		err = &SendError{Step: step, Sent: s.Sent.Count(), Err: err}
@@ -85,7 +92,7 @@ func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64
 	return s.Sent.Count(), err
 }
 
-func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
+func (s Sender) send(ctx context.Context, c *Conn, payload io.Reader, step *SendStep) error {
 	reply := c.Reply
 	if s.Stall > 0 {
 		reply = NewWriter(reply, NewStallGate(c, s.Stall))
@@ -99,6 +106,13 @@ func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
 	if !ok {
 		return fmt.Errorf("a %T cannot end its stream and still listen", c.Net)
 	}
+	abandon := func(err error) {
+		c.interrupt(err)
+		if d, ok := payload.(ReadDeadliner); ok {
+			d.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	defer context.AfterFunc(ctx, func() { abandon(because(ErrShutdown, context.Cause(ctx))) })()
 
 	// The server has nothing more to say but its close. To know whether that
 	// comes too early somebody has to listen while the payload is sent.
@@ -106,11 +120,11 @@ func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
 	go func() {
 		err := listen(c.In)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.interrupt(err) // there is no sense in sending on
+			abandon(err) // there is no sense in sending on
 		}
 		answer <- err
 	}()
-	_, err := Copy(NewWriter(reply, s.Sent), NewReader(payload, sourceGate{}))
+	err := s.copy(c, reply, payload)
 	deadline.SetReadDeadline(time.Unix(1, 0))
 	said := <-answer
 	if errors.Is(said, os.ErrDeadlineExceeded) && err == nil {
@@ -131,19 +145,77 @@ func (s Sender) send(c *Conn, payload io.Reader, step *SendStep) error {
 	if err := end.CloseWrite(); err != nil {
 		return because(ErrReset, err)
 	}
+	return s.confirm(c, deadline, step)
+}
+
+// copy sends the payload, and counts it.
+func (s Sender) copy(c *Conn, reply io.Writer, payload io.Reader) error {
+	file, _ := payload.(*os.File)
+	before := fileSize(file)
+	if _, err := Copy(NewWriter(reply, s.Sent), NewReader(payload, sourceGate{c})); err != nil {
+		return err
+	}
+	if after := fileSize(file); after < before {
+		return fmt.Errorf("%w: %s has shrunk from %d bytes to %d meanwhile", ErrSource, file.Name(), before, after)
+	}
+	return nil
+}
+
+// fileSize is that of a regular file, or 0.
+func fileSize(file *os.File) int64 {
+	if file == nil {
+		return 0
+	}
+	fi, err := file.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return 0
+	}
+	return fi.Size()
+}
+
+// confirm waits for the server's close. Until the server has all that the system
+// still holds for it, the limit is that of the payload.
+func (s Sender) confirm(c *Conn, deadline *Deadline, step *SendStep) error {
+	stall := watch{nc: innermost(c.Net), limit: s.Stall}
+	if s.Stall <= 0 {
+		stall.limit = 1 << 62
+	}
+	stall.start()
+	for pause := time.Millisecond; backlog(stall.nc) > 0; pause = min(2*pause, maxPause) {
+		next, err := stall.look()
+		if err != nil {
+			*step = StepPayload
+			return err
+		}
+		if after := time.Now().Add(pause); next.After(after) {
+			next = after
+		}
+		deadline.SetReadDeadline(next)
+		if err := listen(c.In); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return confirmed(err)
+		}
+	}
 	if s.Confirm > 0 {
 		deadline.SetReadDeadline(time.Now().Add(s.Confirm))
 	} else {
 		deadline.SetReadDeadline(time.Time{})
 	}
-	switch err := listen(c.In); {
-	case err == ErrGone: // as it should be, now
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	err := listen(c.In)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%w: it did not close within %v", ErrIdle, s.Confirm)
-	default:
-		return err
 	}
+	return confirmed(err)
+}
+
+// maxPause is how long a Sender goes without a look at what the server has.
+const maxPause = 250 * time.Millisecond
+
+// confirmed is what the end of listening means after the end of the stream.
+func confirmed(err error) error {
+	if err == ErrGone {
+		return nil // as it should be, now
+	}
+	return err
 }
 
 // lastLook is how long a Sender listens once more before it ends its stream.
@@ -183,14 +255,20 @@ func listen(in io.Reader) error {
 	}
 }
 
-// sourceGate says of errors that they came from the payload's source.
-type sourceGate struct{}
+// sourceGate says of errors that they came from the payload's source, unless its
+// Read was ended together with the connection.
+type sourceGate struct{ c *Conn }
 
 func (sourceGate) Allow(max int) (int, error) { return max, nil }
 
-func (sourceGate) Passed(_ int, err error) error {
+func (g sourceGate) Passed(_ int, err error) error {
 	if err == nil || err == io.EOF {
 		return err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if stopped := g.c.interrupted(); stopped != nil {
+			return stopped
+		}
 	}
 	return because(ErrSource, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -279,6 +280,87 @@ func TestACancelledContextEndsASend(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A source that has nothing to say for now keeps nobody waiting.
+func TestSendDoesNotWaitForASilentSource(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ends func(server net.Conn, cancel context.CancelCauseFunc)
+		is   error
+	}{
+		{"when the server closes", func(server net.Conn, _ context.CancelCauseFunc) { server.Close() }, ErrGone},
+		{"when the server resets", func(server net.Conn, _ context.CancelCauseFunc) { resets(server) }, ErrReset},
+		{"when it is cancelled", func(_ net.Conn, cancel context.CancelCauseFunc) { cancel(errOne) }, errOne},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, server := tcpPair(t)
+			src, silent, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			defer silent.Close()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			done := play(server, shakes, func(net.Conn) error {
+				tt.ends(server, cancel)
+				return nil
+			})
+			_, err = testSender().Send(ctx, conn, src)
+			var failed *SendError
+			if !errors.Is(err, tt.is) || errors.Is(err, ErrSource) || !errors.As(err, &failed) || failed.Step != StepPayload {
+				t.Errorf("ended with %v", err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A deadline of the source's own is a failure of the source.
+func TestSendFromASourceWithADeadline(t *testing.T) {
+	conn, server := tcpPair(t)
+	src, silent, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	defer silent.Close()
+	src.SetReadDeadline(time.Unix(1, 0))
+	done := play(server, shakes)
+	if _, err := testSender().Send(t.Context(), conn, src); !errors.Is(err, ErrSource) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("ended with %v", err)
+	}
+	<-done
+}
+
+// A file that is shorter than it was is not what was to be sent.
+func TestSendOfAFileThatShrinks(t *testing.T) {
+	conn, server := tcpPair(t)
+	file, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := file.Truncate(64 << 20); err != nil { // more than a connection holds
+		t.Fatal(err)
+	}
+	done := play(server, shakes, hearsFirst("\x00"), func(c net.Conn) error {
+		if err := file.Truncate(1); err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, c); err == nil {
+			return errors.New("the client ended in order")
+		}
+		return nil
+	})
+	if _, err := testSender().Send(t.Context(), conn, file); !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "shrunk") {
+		t.Errorf("ended with %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package stage
+
+import "net"
+
+func backlog(net.Conn) int { return -1 }
