@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,6 +121,11 @@ func TestTheClientTellsWhatWentWrong(t *testing.T) {
 		{name: "no file", args: func(h, p string) []string { return []string{h, p} }, code: 2, says: []string{"FILE"}},
 		{name: "one argument too many", args: func(h, p string) []string { return []string{h, p, "small", "more"} }, code: 2, says: []string{"more"}},
 		{name: "no port", args: func(h, p string) []string { return []string{h, "no-such-service", "small"} }, code: 2, says: []string{"PORT", "no-such-service", "65535"}},
+		{name: "port 0", args: func(h, p string) []string { return []string{h, "0", "small"} }, code: 2, says: []string{"PORT", "65535", `"0"`}},
+		{name: "a port with a sign", args: func(h, p string) []string { return []string{h, "+80", "small"} }, code: 2, says: []string{"PORT", "65535", "+80"}},
+		{name: "an empty port", args: func(h, p string) []string { return []string{h, "", "small"} }, code: 2, says: []string{"PORT", "65535", `""`}},
+		{name: "an empty host", args: func(h, p string) []string { return []string{"", p, "small"} }, code: 2, says: []string{"HOST", `""`}},
+		{name: "an address in brackets", args: func(h, p string) []string { return []string{"[127.0.0.1]", p, "small"} }, code: 4, says: []string{"[127.0.0.1]"}},
 		{name: "no time-out", args: func(h, p string) []string { return []string{h, p, "small", "--confirm-timeout=0s"} }, code: 2, says: []string{"--confirm-timeout"}},
 		{name: "a missing file", args: func(h, p string) []string { return []string{h, p, "missing"} }, code: 3, says: []string{"missing", "nothing was sent"}},
 		{name: "a directory", args: func(h, p string) []string { return []string{h, p, "."} }, code: 3, says: []string{"directory", "nothing was sent"}},
@@ -194,6 +201,7 @@ func TestTheClientTriesAllAddresses(t *testing.T) {
 		{"IPv6 of both", "both", "[::1]:0", []string{"127.0.0.1 both", "::1 both"}},
 		{"the third", "many", "127.0.0.4:0", []string{"127.0.0.2 many", "127.0.0.3 many", "127.0.0.4 many"}},
 		{"the second, where the first never answers", "slow", "127.0.0.3:0", []string{"127.0.0.2 slow", "127.0.0.3 slow"}},
+		{"the seventh, where the others never answer", "slow", "127.0.0.9:0", []string{"127.0.0.2 slow", "127.0.0.3 slow", "127.0.0.4 slow", "127.0.0.5 slow", "127.0.0.6 slow", "127.0.0.7 slow", "127.0.0.9 slow"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -203,7 +211,10 @@ func TestTheClientTriesAllAddresses(t *testing.T) {
 			ln := listen(t, tt.at)
 			port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
 			if tt.host == "slow" {
-				hole(t, "127.0.0.2:"+port)
+				for _, name := range tt.names[:len(tt.names)-1] {
+					addr, _, _ := strings.Cut(name, " ")
+					hole(t, addr+":"+port)
+				}
 			}
 			l := hosts(t, tt.names...)
 			l.program, l.args = "client", []string{tt.host, port, "/proc/self/cmdline"}
@@ -367,5 +378,113 @@ func discard(conn *net.TCPConn) (sum int64, err error) {
 			return sum, errors.Join(err, rerr)
 		}
 		sum += int64(n)
+	}
+}
+
+// The client ends at a signal, whatever it waits for, and says that it did. A
+// server that has not seen the end sees none.
+func TestASignalEndsTheClient(t *testing.T) {
+	t.Parallel()
+	const silent = "mkfifo fifo && exec 3<> fifo < fifo" // a pipe with a writer that says nothing
+	dir := newDirectory(t)
+	dir.put("small", "hello")
+	dir.put("large", "")
+	check(t, os.Truncate(dir.join("large"), 64<<20))
+	for _, tt := range []struct {
+		name, prelude, file string
+		script              func(c *client) // nil: nobody connects
+		end                 error           // what the server reads at last
+		says                string
+	}{
+		{"a greeting", "", dir.join("small"), func(c *client) {}, syscall.ECONNRESET, "will not keep them"},
+		{"a server that takes nothing", "", dir.join("large"), func(c *client) { c.ask() }, syscall.ECONNRESET, "will not keep them"},
+		{"its confirmation", "", dir.join("small"), func(c *client) { c.ask().take(-1) }, nil, "nothing was confirmed"},
+		{"a silent pipe", silent, "-", func(c *client) { c.ask() }, syscall.ECONNRESET, "will not keep them"},
+		{"a named pipe without a writer", "mkfifo fifo", "fifo", nil, nil, "nothing was confirmed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ln := listen(t, "127.0.0.1:0")
+			p := sendFile(t, launch{prelude: tt.prelude, workDir: t.TempDir()}, ln.Addr(), tt.file)
+			var c *client
+			if tt.script != nil {
+				c = accept(t, ln)
+				tt.script(c)
+				c.must(t)
+			} else if !poll(func() bool { return p.within(unix.SYS_OPENAT) }) {
+				t.Fatal("the client does not wait in open")
+			}
+			p.signal(syscall.SIGTERM)
+			if code := p.exit(); code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+			if said := p.complaint(); !strings.Contains(said, "stopped") || !strings.Contains(said, tt.says) {
+				t.Errorf("on standard error: %q, without %q", said, tt.says)
+			}
+			p.silent()
+			if c != nil {
+				if _, err := io.Copy(io.Discard, c.conn); !errors.Is(err, tt.end) {
+					t.Errorf("the server sees %v; want %v", err, tt.end)
+				}
+			}
+		})
+	}
+}
+
+// within reports whether a thread of the program waits in a system call.
+func (p *program) within(call int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", p.cmd.Process.Pid))
+	return slices.ContainsFunc(threads, func(name string) bool {
+		b, _ := os.ReadFile(name)
+		return strings.HasPrefix(string(b), fmt.Sprintf("%d ", call))
+	})
+}
+
+// A server that goes is noticed also while there is nothing to send.
+func TestTheClientDoesNotWaitForASilentPipe(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		goes func(c *client)
+		code int
+	}{
+		{"a close", func(c *client) { c.close() }, 5},
+		{"a reset", func(c *client) { c.reset() }, 6},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ln := listen(t, "127.0.0.1:0")
+			p := sendFile(t, launch{prelude: "mkfifo fifo && exec 3<> fifo < fifo", workDir: t.TempDir()}, ln.Addr(), "-")
+			tt.goes(accept(t, ln).ask().must(t))
+			if code := p.exit(); code != tt.code {
+				t.Errorf("exit code %d; want %d", code, tt.code)
+			}
+			p.complaint()
+			p.silent()
+		})
+	}
+}
+
+// A program that has read a part of its input leaves the rest to the client.
+func TestTheClientSendsTheRestOfItsInput(t *testing.T) {
+	t.Parallel()
+	dir := newDirectory(t)
+	dir.put("lines", "first\nsecond\n")
+	for name, prelude := range map[string]string{
+		"a file": "exec < lines && read line",
+		"a pipe": "mkfifo fifo && { cat lines > fifo & } && exec < fifo && read line",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln := listen(t, "127.0.0.1:0")
+			p := sendFile(t, launch{prelude: prelude, workDir: dir.path}, ln.Addr(), "-")
+			c := accept(t, ln).ask().must(t)
+			got, err := io.ReadAll(c.conn)
+			check(t, err)
+			if string(got) != "second\n" {
+				t.Errorf("%q came", got)
+			}
+			c.close()
+			p.succeeds()
+		})
 	}
 }

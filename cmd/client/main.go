@@ -12,9 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,8 +22,8 @@ import (
 
 type program struct {
 	cli.Flags
-	Host string `arg:"" name:"HOST" help:"Name or address of the server."`
-	Port string `arg:"" name:"PORT" help:"TCP port, or the name of a service."`
+	Host host   `arg:"" name:"HOST" help:"Name or address of the server."`
+	Port port   `arg:"" name:"PORT" help:"TCP port, or the name of a service."`
 	File string `arg:"" name:"FILE" help:"File to send, or - for standard input."`
 
 	Quiet           bool          `short:"q" help:"Show no progress."`
@@ -58,17 +56,21 @@ func main() {
 
 // Validate refuses limits that make no sense; kong calls it.
 func (p *program) Validate() error {
-	for flag, limit := range map[string]time.Duration{
-		"connect": p.ConnectTimeout, "greeting": p.GreetingTimeout, "stall": p.StallTimeout, "confirm": p.ConfirmTimeout,
+	for _, limit := range []struct {
+		flag string
+		time time.Duration
+	}{
+		{"connect", p.ConnectTimeout}, {"greeting", p.GreetingTimeout}, {"stall", p.StallTimeout}, {"confirm", p.ConfirmTimeout},
 	} {
-		if limit <= 0 {
-			return fmt.Errorf("--%s-timeout must be more than 0, such as 10s, not %v", flag, limit)
+		if limit.time <= 0 {
+			return fmt.Errorf("--%s-timeout must be more than 0, such as 10s, not %v", limit.flag, limit.time)
 		}
 	}
 	return nil
 }
 
 func (p *program) Run(ctx context.Context) error {
+	cli.EndInTime(ctx, fmt.Errorf("%s: stopped while sending %s; nothing was confirmed", p.address(), p.File))
 	file, size, err := open(p.File)
 	if err != nil {
 		return cli.Exit(exitSource, fmt.Errorf("nothing was sent: %w", err))
@@ -99,7 +101,7 @@ func (p *program) Run(ctx context.Context) error {
 // open opens what is to be sent, and says how large it is: -1 if nobody knows.
 func open(name string) (file *os.File, size int64, err error) {
 	if name == "-" {
-		file = os.Stdin
+		file = stdin()
 	} else if file, err = os.Open(name); err != nil {
 		return nil, 0, err
 	}
@@ -115,39 +117,18 @@ func open(name string) (file *os.File, size int64, err error) {
 	return file, -1, nil
 }
 
-// dial connects to any of the server's addresses.
-func (p *program) dial(ctx context.Context) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: p.ConnectTimeout}
-	dialer.SetMultipathTCP(false)
-	addr := net.JoinHostPort(p.Host, p.Port)
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
-	if err == nil {
-		return conn, nil
+// stdin is standard input, opened once more if it has to be waited for: as a
+// pipe or a terminal from which a read can be given up. That takes O_NONBLOCK,
+// which all who have a file open by the same open(2) share, the user's shell
+// among them. Where there is no such way to open it, it stays what it is.
+func stdin() *os.File {
+	fi, err := os.Stdin.Stat()
+	if err == nil && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
+		if file, err := os.OpenFile("/proc/self/fd/0", os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0); err == nil {
+			return file
+		}
 	}
-	var dns *net.DNSError
-	var addrErr *net.AddrError
-	hint := "is the server running, and reachable from here?"
-	switch {
-	case errors.As(err, &addrErr), errors.As(err, &dns) && strings.Contains(dns.Err, "unknown port"):
-		return nil, cli.Exit(cli.ExitUsage, fmt.Errorf("PORT must be a number from 1 to 65535 or the name of a service, not %q", p.Port))
-	case errors.As(err, &dns):
-		hint = "is the name right?"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		hint = "is the server running, and is that its port?"
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("stopped while connecting to %s", addr)
-	}
-	// The system's words: "dial tcp 192.0.2.1:5000: connection refused".
-	return nil, cli.Exit(exitConnect, fmt.Errorf("cannot connect to %s within %v: %w; %s", addr, p.ConnectTimeout, err, hint))
-}
-
-// server names the server: as the user did, and by address where that differs.
-func (p *program) server(conn net.Conn) string {
-	addr := net.JoinHostPort(p.Host, p.Port)
-	if remote := conn.RemoteAddr().String(); remote != addr {
-		return addr + " (" + remote + ")"
-	}
-	return addr
+	return os.Stdin
 }
 
 // explain says what became of the upload of file, and what the user can do.
@@ -158,6 +139,8 @@ func explain(err error, file, server string) error {
 	}
 	sent := fmt.Sprintf("after %d bytes of %s were sent", failed.Sent, file)
 	switch {
+	case errors.Is(err, stage.ErrShutdown) && failed.Step == stage.StepConfirm:
+		return fmt.Errorf("%s: stopped when all %d bytes of %s were sent, but nothing was confirmed", server, failed.Sent, file)
 	case errors.Is(err, stage.ErrShutdown):
 		return fmt.Errorf("%s: stopped %s; the server will not keep them", server, sent)
 	case errors.Is(err, stage.ErrSource):
@@ -170,7 +153,9 @@ func explain(err error, file, server string) error {
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but nothing was confirmed: %w; a large file may need a longer --confirm-timeout", server, failed.Sent, file, failed.Err))
 	case failed.Step == stage.StepConfirm:
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but the server did not keep them: %w; its log may say why", server, failed.Sent, file, failed.Err))
-	case errors.Is(err, stage.ErrGone), errors.Is(err, stage.ErrProtocol):
+	case errors.Is(err, stage.ErrProtocol):
+		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; is it an Accio server?", server, failed.Err, sent))
+	case errors.Is(err, stage.ErrGone):
 		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; was it kept waiting for over 10 seconds?", server, failed.Err, sent))
 	default:
 		return cli.Exit(exitBroken, fmt.Errorf("%s: %w, %s; try again", server, failed.Err, sent))

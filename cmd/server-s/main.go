@@ -28,7 +28,7 @@ func main() {
 }
 
 func (p *program) Run(ctx context.Context) error {
-	cli.EndInTime(ctx)
+	cli.EndInTime(ctx, nil)
 	ln, err := transport.Listen(ctx, uint16(p.Port))
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func main() {
 const descriptorsPerConn = 2
 
 func (p *program) Run(ctx context.Context) error {
-	cli.EndInTime(ctx)
+	cli.EndInTime(ctx, nil)
 	ln, err := transport.Listen(ctx, uint16(p.Port))
 	if err != nil {
 		return err

@@ -64,14 +64,20 @@ func Main(cmd Command, name, description string) {
 		Complain(fmt.Errorf("%w; see %s --help", err, name))
 		os.Exit(ExitUsage)
 	}
-	if err := cmd.Run(ctx); err != nil {
-		Complain(err)
-		code := ExitFailed
-		if e := (*exitError)(nil); errors.As(err, &e) {
-			code = e.code
-		}
-		os.Exit(code)
+	exit(cmd.Run(ctx))
+}
+
+// exit ends the process as err has it.
+func exit(err error) {
+	if err == nil {
+		os.Exit(0)
 	}
+	Complain(err)
+	code := ExitFailed
+	if e := (*exitError)(nil); errors.As(err, &e) {
+		code = e.code
+	}
+	os.Exit(code)
 }
 
 // quoteNegative has a first argument such as -1 taken for what it is meant to

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -19,14 +18,15 @@ const Silence = 10 * time.Second
 // gone within a second of a signal, and there is more to be done than wait.
 const grace = 650 * time.Millisecond
 
-// lastMoment is when, after a signal, a server ends whatever it is doing.
+// lastMoment is when, after a signal, a program ends whatever it is doing.
 const lastMoment = 950 * time.Millisecond
 
-// EndInTime sees to it that a disk or a pipe that hangs does not keep a server
-// from ending, with exit code 0, within a second after ctx is cancelled. The
-// system resets the connections that are left then, as stage.Serve has arranged.
-func EndInTime(ctx context.Context) {
-	context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { os.Exit(0) }) })
+// EndInTime sees to it that a disk, a pipe or a terminal that hangs does not keep
+// a program from ending within a second after ctx is cancelled: with exit code 0,
+// or as Main ends with err. The system resets the connections that are left then,
+// as stage.Serve and stage.Sender have arranged.
+func EndInTime(ctx context.Context, err error) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { exit(err) }) })
 }
 
 // Serve serves the connections of ln, which it closes, through h until ctx is
