@@ -54,7 +54,7 @@ func build(dir string, flags ...string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	args := slices.Concat([]string{"build", "-o", dir}, flags, []string{commands + "server-s", commands + "server", commands + "client"})
+	args := slices.Concat([]string{"build", "-o", dir}, flags, []string{commands + "server-s", commands + "server", commands + "client", commands + "conform"})
 	cmd := exec.Command("go", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
@@ -102,7 +102,7 @@ const (
 
 // launch is how a program is started.
 type launch struct {
-	program string // server-s, server or client
+	program string // server-s, server, client or conform
 	args    []string
 	plain   bool     // without the race detector
 	prelude string   // shell commands to be run before it, in the same process

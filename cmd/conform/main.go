@@ -99,7 +99,13 @@ func (p *program) Run(ctx context.Context) error {
 	// What this program ignores, those that it starts would ignore as well.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
+	if !signal.Ignored(syscall.SIGHUP) { // as by nohup
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
 	suite := conformance.Suite{
+		Alone:    true,
 		Commands: p.commands(),
 		Only:     p.Only,
 		Timeout:  p.Timeout,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,7 +85,7 @@ const device = "cable"
 
 // cable connects the namespaces by the kernel's own means.
 func (l *lab) cable(ctx context.Context, qdisc []string) error {
-	err := l.kit.run(ctx, "ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", fmt.Sprint(l.sut.thread))
+	err := l.kit.run(ctx, "ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", fmt.Sprint(l.sut.id))
 	for _, n := range []*namespace{l.kit, l.sut} {
 		if err == nil {
 			err = n.run(ctx, "tc", append([]string{"qdisc", "add", "dev", device, "root"}, qdisc...)...)
@@ -105,44 +104,23 @@ func (l *lab) close() {
 	l.kit, l.sut = nil, nil
 }
 
-// namespace is a network namespace: one thread is in it, and runs there what
-// it is given. Sockets and processes that are made there stay there.
+// namespace is a network namespace: one thread is in it. Sockets and processes
+// that are made there stay there.
 type namespace struct {
-	thread int
-	work   chan func()
-	done   chan struct{}
+	*thread
+	id int // of the thread
 }
 
 func newNamespace() (*namespace, error) {
-	n := &namespace{work: make(chan func()), done: make(chan struct{})}
-	entered := make(chan error)
-	go func() {
-		defer close(n.done)
-		// Never unlocked: the runtime ends the thread with the goroutine, and
-		// nothing else ever runs in the namespace by accident.
-		runtime.LockOSThread()
-		n.thread = syscall.Gettid()
-		err := syscall.Unshare(syscall.CLONE_NEWNET)
-		entered <- err
-		if err != nil {
-			return
-		}
-		for f := range n.work {
-			f()
-		}
-	}()
-	if err := <-entered; err != nil {
-		<-n.done
+	n := &namespace{}
+	var err error
+	if n.thread, err = newThread(func() error {
+		n.id = syscall.Gettid()
+		return syscall.Unshare(syscall.CLONE_NEWNET)
+	}); err != nil {
 		return nil, err
 	}
 	return n, nil
-}
-
-// do runs f in the namespace.
-func (n *namespace) do(f func() error) error {
-	result := make(chan error, 1)
-	n.work <- func() { result <- f() }
-	return <-result
 }
 
 // run runs a command in the namespace.
@@ -154,11 +132,6 @@ func (n *namespace) run(ctx context.Context, command string, args ...string) err
 		}
 		return nil
 	})
-}
-
-func (n *namespace) close() {
-	close(n.work)
-	<-n.done
 }
 
 // fullQueue returns a port at which connections are neither accepted nor

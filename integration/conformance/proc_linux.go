@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,22 +50,46 @@ func lists(table io.Reader, address []byte) bool {
 	return false
 }
 
+// processes are those that there are, each with the fields of its stat file from
+// the third on (proc_pid_stat(5)).
+func processes() iter.Seq2[int, [][]byte] {
+	return func(yield func(int, [][]byte) bool) {
+		names, _ := filepath.Glob("/proc/[0-9]*") // fails for bad patterns only
+		for _, name := range names {
+			stat, err := os.ReadFile(filepath.Join(name, "stat"))
+			if err != nil {
+				continue // it has ended meanwhile
+			}
+			// The name in parentheses can hold anything.
+			fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+			pid, err := strconv.Atoi(filepath.Base(name))
+			if err == nil && len(fields) >= 15 && !yield(pid, fields) {
+				return
+			}
+		}
+	}
+}
+
+// descendants are the children of a process, and theirs, as far as their parents
+// are still there.
+func descendants(pid int) (all []int) {
+	children := make(map[string][]int)
+	for child, f := range processes() {
+		children[string(f[1])] = append(children[string(f[1])], child)
+	}
+	all = []int{pid}
+	for i := 0; i < len(all); i++ {
+		all = append(all, children[strconv.Itoa(all[i])]...)
+	}
+	return all[1:]
+}
+
 // usage is what a group of processes has used so far: processor time, and
 // memory at its peak.
 func usage(group int) (cpu time.Duration, peak int64, err error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return 0, 0, err
-	}
 	found := false
-	for _, name := range stats {
-		stat, err := os.ReadFile(name)
-		if err != nil {
-			continue // it has ended meanwhile
-		}
-		// proc_pid_stat(5); the name in parentheses can hold anything.
-		f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		if len(f) < 15 || string(f[2]) != strconv.Itoa(group) {
+	for pid, f := range processes() {
+		if string(f[2]) != strconv.Itoa(group) {
 			continue
 		}
 		found = true
@@ -75,7 +100,7 @@ func usage(group int) (cpu time.Duration, peak int64, err error) {
 			}
 			cpu += time.Duration(n) * time.Second / 100
 		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(name), "status"))
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
 			continue
 		}

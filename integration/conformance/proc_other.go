@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
@@ -28,3 +29,10 @@ func listening(pid, port int) (bool, error) {
 }
 
 func usage(int) (time.Duration, int64, error) { return 0, 0, errors.ErrUnsupported }
+
+func endWithParent(*syscall.SysProcAttr) {}
+
+// descendants are not known here: those in the program's group are killed with it.
+func descendants(int) []int { return nil }
+
+func adopt() (func(), error) { return func() {}, nil }

@@ -122,7 +122,7 @@ func (t *trial) start(l launch) *process {
 		t.fail("the trial to begin in time", "other programs are being started")
 		return p
 	}
-	if err := l.net.do(p.cmd.Start); err != nil {
+	if err := t.suite.begin(p.cmd, l.net); err != nil {
 		<-t.suite.machine.starting
 		t.cannot("starting the program", err)
 		return p
@@ -146,8 +146,9 @@ func (t *trial) start(l launch) *process {
 		<-t.suite.machine.starting
 	})
 	t.later(func() {
-		killGroup(p.cmd)
+		others := killAll(p.cmd)
 		watch.Wait()
+		awaitKilled(others)
 		t.mu.Lock()
 		if t.failure != nil && t.failure.Stderr == "" {
 			t.failure.Stderr = p.err.String()
@@ -155,6 +156,15 @@ func (t *trial) start(l launch) *process {
 		t.mu.Unlock()
 	})
 	return p
+}
+
+// begin starts a program on a thread that lives as long as the run: where the
+// program ends with its parent, that is the thread.
+func (r *run) begin(cmd *exec.Cmd, n *network) error {
+	if n != nil {
+		return n.do(cmd.Start)
+	}
+	return r.starter.do(cmd.Start)
 }
 
 // signal sends the program a signal.

@@ -13,4 +13,9 @@ var errNotHere = fmt.Errorf("programs can be graded on Unix only, since much of 
 
 func asGroup(*exec.Cmd) {}
 
-func killGroup(cmd *exec.Cmd) { cmd.Process.Kill() }
+func killAll(cmd *exec.Cmd) []int {
+	cmd.Process.Kill()
+	return nil
+}
+
+func awaitKilled([]int) {}

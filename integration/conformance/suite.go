@@ -34,6 +34,12 @@ type Suite struct {
 	// goroutine at a time.
 	Progress func(Result)
 
+	// Alone says that this process has no other children while the suite is
+	// run. Then Run leaves none of the programs' children either, on Linux:
+	// also those that have made themselves independent of their parents are
+	// killed at the end.
+	Alone bool
+
 	machine *machine // to be shared by suites that are run side by side
 }
 
@@ -61,8 +67,9 @@ func newMachine(parallel int) *machine {
 // run is a suite that is being run.
 type run struct {
 	Suite
-	argv map[Program][]string
-	lab  lab
+	argv    map[Program][]string
+	lab     lab
+	starter *thread // of the programs
 }
 
 // ErrNoPrograms is what Suite.Run returns if there is nothing to grade.
@@ -108,6 +115,17 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 	if r.machine == nil {
 		r.machine = newMachine(s.Parallel)
 	}
+	if s.Alone {
+		killRest, err := adopt()
+		if err != nil {
+			return Report{}, err
+		}
+		defer killRest()
+	}
+	if r.starter, err = newThread(nil); err != nil {
+		return Report{}, err
+	}
+	defer r.starter.close()
 	defer r.lab.close()
 
 	began := time.Now()
