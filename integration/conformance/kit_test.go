@@ -76,24 +76,6 @@ func TestTheReadmeListsTheCriteria(t *testing.T) {
 	}
 }
 
-func TestCommandsAreSplitAsAShellDoes(t *testing.T) {
-	t.Setenv("FLAG", "-v")
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := words(t.Context(), `env 'a b' "$FLAG" doc.go reference/main.go none.go`)
-	want := []string{"env", "a b", "-v", filepath.Join(here, "doc.go"), filepath.Join(here, "reference/main.go"), "none.go"}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
-	}
-	for _, command := range []string{`"`, `no-such-program-anywhere 1`, `''`} {
-		if _, err := words(t.Context(), command); !errors.Is(err, ErrCommand) {
-			t.Errorf("%s: %v", command, err)
-		}
-	}
-}
-
 func TestSuitesThatCannotBeRun(t *testing.T) {
 	for _, tt := range []struct {
 		s    Suite
@@ -304,11 +286,11 @@ func gradeInANetworkOfItsOwn(t *testing.T, discipline string) {
 	sut := &network{enter: l.sut.do, host: kitAddress}
 	kit := &network{enter: l.kit.do, host: sutAddress}
 	for _, p := range Programs {
-		argv, err := words(t.Context(), refer(p, "")[p])
+		program, err := parseCommand(refer(p, "")[p])
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr := &trial{ctx: t.Context(), suite: &run{Suite: Suite{machine: shared}, argv: map[Program][]string{p: argv}}, program: p, home: t.TempDir()}
+		tr := &trial{ctx: t.Context(), suite: &run{Suite: Suite{machine: shared}, programs: map[Program]command{p: program}}, program: p, home: t.TempDir()}
 		what := random(1, 200_000)
 		if p == Client {
 			ln := tr.listen(&network{enter: kit.enter, host: sut.host})

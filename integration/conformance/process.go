@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,42 +9,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
-
-// ErrCommand is what Suite.Run returns for a command that no shell understands.
-var ErrCommand = errors.New("not a command")
-
-// words splits a command as the shell does. What names a file here is made
-// absolute, since programs are run elsewhere.
-func words(ctx context.Context, command string) ([]string, error) {
-	out, err := exec.CommandContext(ctx, "sh", "-c", `printf '%s\0' `+command).Output()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %q: %w", ErrCommand, command, err)
-	}
-	ws := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
-	if ws[0] == "" {
-		return nil, fmt.Errorf("%w: %q", ErrCommand, command)
-	}
-	for i, w := range ws {
-		if i == 0 && !strings.Contains(w, "/") {
-			if _, err := exec.LookPath(w); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrCommand, err)
-			}
-			continue
-		}
-		if _, err := os.Stat(w); err == nil {
-			if ws[i], err = filepath.Abs(w); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return ws, nil
-}
 
 // launch is how a program is started.
 type launch struct {
@@ -102,12 +71,14 @@ func (t *trial) start(l launch) *process {
 	if p.dir = l.dir; p.dir == "" {
 		p.dir = t.directory()
 	}
-	argv := append(append([]string{}, t.suite.argv[t.program]...), l.args...)
+	program := t.suite.programs[t.program]
+	argv := slices.Concat(program.argv, l.args)
 	if l.prelude != "" {
 		argv = append([]string{"sh", "-c", l.prelude + ` && exec "$@"`, "sh"}, argv...)
 	}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Dir = p.dir
+	p.cmd.Env = append(p.cmd.Environ(), program.env...)
 	p.cmd.Stdin = l.stdin
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	if l.stdout != nil {

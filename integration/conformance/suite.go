@@ -8,16 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 )
 
 // Suite is what to grade, and how.
 type Suite struct {
-	// Commands are the programs, as one would start them from a shell here. At
-	// least one is needed. Words that name a file here are made absolute, since
-	// the programs are run in directories of their own.
+	// Commands are the programs, as one would start them from a shell here, but
+	// without what only a shell knows. At least one is needed. Words that name a
+	// file here are made absolute, since the programs are run in directories of
+	// their own.
 	Commands map[Program]string
 
 	// Only are patterns for [Select]; none means all criteria.
@@ -67,9 +67,9 @@ func newMachine(parallel int) *machine {
 // run is a suite that is being run.
 type run struct {
 	Suite
-	argv    map[Program][]string
-	lab     lab
-	starter *thread // of the programs
+	programs map[Program]command
+	lab      lab
+	starter  *thread // of the programs
 }
 
 // ErrNoPrograms is what Suite.Run returns if there is nothing to grade.
@@ -83,18 +83,18 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 		return Report{}, errNotHere
 	}
 	var programs []Program
-	r := &run{Suite: s, argv: make(map[Program][]string)}
+	r := &run{Suite: s, programs: make(map[Program]command)}
 	for _, p := range Programs {
-		command := s.Commands[p]
-		if strings.TrimSpace(command) == "" {
+		text, given := s.Commands[p]
+		if !given {
 			continue
 		}
-		argv, err := words(ctx, command)
+		c, err := parseCommand(text)
 		if err != nil {
 			return Report{}, fmt.Errorf("%s: %w", p, err)
 		}
 		programs = append(programs, p)
-		r.argv[p] = argv
+		r.programs[p] = c
 	}
 	if len(programs) == 0 {
 		return Report{}, ErrNoPrograms

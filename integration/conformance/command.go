@@ -1,0 +1,151 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// ErrCommand is what Suite.Run returns for a command that cannot be run.
+var ErrCommand = errors.New("not a command")
+
+// command is a program to be started, and the first of its arguments.
+type command struct {
+	env  []string // to be added, as NAME=value
+	argv []string
+}
+
+// parseCommand reads a command as a shell would that expands nothing, and looks
+// for its program. Other words that name a file here are made absolute, since
+// programs are run elsewhere. A name of a directory is left alone: it is more often
+// that of a module, as in `python3 -m server`, than a directory's.
+func parseCommand(text string) (c command, err error) {
+	refuse := func(format string, args ...any) (command, error) {
+		return command{}, fmt.Errorf("%w: %s: %w", ErrCommand, text, fmt.Errorf(format, args...))
+	}
+	words, err := split(text)
+	if err != nil {
+		return refuse("%w", err)
+	}
+	for len(words) > 0 && words[0].assigns {
+		c.env = append(c.env, words[0].text)
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return refuse("it names no program")
+	}
+	for i, w := range words {
+		path := w.text
+		if i == 0 {
+			if _, err := exec.LookPath(path); err != nil {
+				if info, serr := os.Stat(path); serr == nil && info.Mode().IsRegular() && !strings.Contains(path, "/") {
+					err = fmt.Errorf("%w; write ./%s for the file in this directory", err, path)
+				}
+				return refuse("%w", err)
+			}
+			if !strings.Contains(path, "/") {
+				c.argv = append(c.argv, path)
+				continue
+			}
+		}
+		if info, serr := os.Stat(path); serr == nil && info.Mode().IsRegular() {
+			if path, err = filepath.Abs(path); err != nil {
+				return refuse("%w", err)
+			}
+		}
+		c.argv = append(c.argv, path)
+	}
+	return c, nil
+}
+
+// word is one of a command's.
+type word struct {
+	text    string
+	assigns bool // it begins with NAME=, and not in quotes
+}
+
+// split splits a command into words by the rules of the POSIX shell (XCU 2.2 and
+// 2.3). Where a shell would do more than that it is an error.
+func split(text string) (words []word, err error) {
+	const blank, special = " \t", "\n;&|<>()$`*?"
+	for {
+		text = strings.TrimLeft(text, blank)
+		if text == "" {
+			return words, nil
+		}
+		if text[0] == '#' || text[0] == '~' {
+			return nil, forShells(text[0])
+		}
+		var w word
+		bare := true // nothing of the word was in quotes so far
+		var b strings.Builder
+		for text != "" && !strings.Contains(blank, text[:1]) {
+			c := text[0]
+			text = text[1:]
+			switch {
+			case c == '\'':
+				quoted, rest, found := strings.Cut(text, "'")
+				if !found {
+					return nil, errors.New("a ' is not closed")
+				}
+				b.WriteString(quoted)
+				text, bare = rest, false
+			case c == '"':
+				if text, err = splitQuoted(&b, text); err != nil {
+					return nil, err
+				}
+				bare = false
+			case c == '\\' && text == "":
+				return nil, errors.New(`nothing follows the last \`)
+			case c == '\\' && text[0] == '\n': // the line goes on
+				text = text[1:]
+			case c == '\\':
+				b.WriteByte(text[0])
+				text, bare = text[1:], false
+			case strings.IndexByte(special, c) >= 0:
+				return nil, forShells(c)
+			default:
+				if c == '=' && bare && isName(b.String()) {
+					w.assigns = true
+				}
+				b.WriteByte(c)
+			}
+		}
+		w.text = b.String()
+		words = append(words, w)
+	}
+}
+
+// splitQuoted takes what stands between double quotes, after the first of them.
+func splitQuoted(b *strings.Builder, text string) (rest string, err error) {
+	for text != "" {
+		c := text[0]
+		text = text[1:]
+		switch {
+		case c == '"':
+			return text, nil
+		case c == '$' || c == '`':
+			return "", forShells(c)
+		case c == '\\' && text != "" && strings.Contains("$`\"\\\n", text[:1]):
+			if text[0] != '\n' {
+				b.WriteByte(text[0])
+			}
+			text = text[1:]
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", errors.New(`a " is not closed`)
+}
+
+func forShells(c byte) error {
+	return fmt.Errorf("only a shell knows what %q means; quote it, or write sh -c '… exec PROGRAM \"$@\"' sh", c)
+}
+
+// isName says whether s can be the name of a variable.
+func isName(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == "" && (s[0] < '0' || s[0] > '9')
+}
