@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// refuse starts a program that is to end at once, with one line of complaint,
-// which it returns.
-func refuse(t *testing.T, l launch) string {
+// refuse starts a program that is to end at once, with an exit code and one line
+// of complaint that holds words.
+func refuse(t *testing.T, l launch, code int, words ...string) {
 	t.Helper()
 	p := l.start(t)
-	if code := p.exit(); code <= 0 {
-		t.Errorf("exit code %d", code)
+	if got := p.exit(); got != code {
+		t.Errorf("exit code %d; want %d", got, code)
 	}
 	said := p.complaint()
 	p.silent()
@@ -25,21 +25,34 @@ func refuse(t *testing.T, l launch) string {
 			t.Errorf("on standard error: %q, which users cannot read", said)
 		}
 	}
-	return said
+	for _, w := range words {
+		if !strings.Contains(said, w) {
+			t.Errorf("on standard error: %q, without %q", said, w)
+		}
+	}
+}
+
+// eachProgram runs a test with each of the programs, and arguments that are right
+// for it.
+func eachProgram(t *testing.T, test func(t *testing.T, program string, args []string)) {
+	for program, args := range map[string][]string{
+		"server-s": {"54321"},
+		"server":   {"54321", "files"},
+		"client":   {"localhost", "54321", "file"},
+		"conform":  {"--list"},
+	} {
+		t.Run(program, func(t *testing.T) { test(t, program, args) })
+	}
 }
 
 // Ports and numbers of arguments that make no sense are the conformance kit's.
 func TestUnknownFlagsAreRefusedAtOnce(t *testing.T) {
 	busy(t)
-	bothServers(t, func(t *testing.T, program string) {
-		args := []string{"54321"}
-		if program == "server" {
-			args = append(args, "files")
-		}
+	eachProgram(t, func(t *testing.T, program string, args []string) {
 		for _, flag := range []string{"--frobnicate", "--frob\nnicate", "-x", "--help=x"} {
 			for _, args := range [][]string{append([]string{flag}, args...), append(slices.Clone(args), flag)} {
 				work := newDirectory(t)
-				refuse(t, launch{program: program, args: args, workDir: work.path, plain: true})
+				refuse(t, launch{program: program, args: args, workDir: work.path, plain: true}, 2)
 				work.holds(nil) // nothing is created for what makes no sense
 			}
 		}
@@ -48,8 +61,8 @@ func TestUnknownFlagsAreRefusedAtOnce(t *testing.T) {
 
 func TestProgramsTellHowTheyAreUsed(t *testing.T) {
 	busy(t)
-	bothServers(t, func(t *testing.T, program string) {
-		for flag, want := range map[string]string{"--help": "PORT", "-h": "PORT", "--version": program + " "} {
+	eachProgram(t, func(t *testing.T, program string, args []string) {
+		for flag, want := range map[string]string{"--help": "Usage: " + program + " ", "-h": "--version", "--version": program + " "} {
 			t.Run(flag, func(t *testing.T) {
 				work := newDirectory(t)
 				p := launch{program: program, args: []string{flag}, workDir: work.path}.start(t)
@@ -81,9 +94,7 @@ func TestAForbiddenPortIsRefusedAtOnce(t *testing.T) {
 		if program == "server" {
 			l.args = append(l.args, work.join("files"))
 		}
-		if said := refuse(t, l); !strings.Contains(said, "80") {
-			t.Errorf("on standard error: %q, which does not name the port", said)
-		}
+		refuse(t, l, 1, "80")
 		work.holds(nil)
 	})
 }
