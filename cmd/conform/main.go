@@ -6,11 +6,12 @@
 // It runs the commands it is given, as one would start them from a shell, and
 // prints which criteria hold and which do not, with what was expected and what was
 // seen. Any of the three may be left out. It exits with code 0 only if all required
-// criteria hold.
+// criteria hold; see description for the other codes.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,22 +26,29 @@ import (
 	"github.com/accio-go/accio/integration/conformance"
 )
 
+const description = `Grade programs that speak the Accio protocol: run them, and judge them from outside.
+
+The exit code is 0 if all required criteria hold, 1 if some do not, 2 if the arguments make no sense, and 3 if it cannot be said, since the run was interrupted or something failed that has nothing to do with the programs.`
+
+// Exit codes besides those that all programs have.
+const exitUnknown = 3
+
 type program struct {
 	cli.Flags
-	ServerS  string        `name:"server-s" placeholder:"COMMAND" help:"How to start the server-s. The port is added."`
-	Server   string        `placeholder:"COMMAND" help:"How to start the server. The port and a directory are added."`
-	Client   string        `placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
+	ServerS  *string       `name:"server-s" placeholder:"COMMAND" help:"How to start the server-s. The port is added."`
+	Server   *string       `placeholder:"COMMAND" help:"How to start the server. The port and a directory are added."`
+	Client   *string       `placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
 	List     bool          `help:"List the criteria, of the programs that are given or of all."`
 	Markdown bool          `help:"List them as a table in Markdown."`
 	Only     []string      `placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*'. May be repeated."`
 	Timeout  time.Duration `default:"2m" help:"How long one criterion may take."`
-	Parallel int           `placeholder:"N" help:"How many criteria to try at the same time, besides those that only wait. It is twice the number of processors otherwise."`
+	Parallel *int          `placeholder:"N" help:"How many criteria to try at the same time, besides those that only wait. It is twice the number of processors otherwise."`
 	JSON     string        `name:"json" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
 	JUnit    string        `name:"junit" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
 }
 
 func main() {
-	cli.Main(&program{}, "conform", "Grade programs that speak the Accio protocol: run them, and judge them from outside.")
+	cli.Main(&program{}, "conform", description)
 }
 
 // Validate refuses arguments that make no sense; kong calls it.
@@ -52,14 +60,17 @@ func (p *program) Validate(kctx *kong.Context) error {
 	if list && (p.JSON != "" || p.JUnit != "") {
 		return fmt.Errorf("--list makes no report")
 	}
-	if p.JSON == "-" && p.JUnit == "-" {
-		return fmt.Errorf("only one report can be written to standard output")
+	if p.JSON != "" && p.JSON == p.JUnit {
+		return fmt.Errorf("--json and --junit are to be written to different files, not both to %s", p.JSON)
 	}
 	if p.Timeout <= 0 {
 		return fmt.Errorf("--timeout is to be more than nothing, not %v", p.Timeout)
 	}
-	if p.Parallel < 0 {
-		return fmt.Errorf("--parallel is to be 1 or more, not %d", p.Parallel)
+	if p.Parallel != nil && *p.Parallel < 1 {
+		return fmt.Errorf("--parallel is to be 1 or more, not %d", *p.Parallel)
+	}
+	if p.Only != nil && (len(p.Only) == 0 || slices.Contains(p.Only, "")) {
+		return fmt.Errorf("--only is to be followed by a pattern, not by nothing; --list shows the names")
 	}
 	_, err := p.selected()
 	return err
@@ -67,11 +78,11 @@ func (p *program) Validate(kctx *kong.Context) error {
 
 func (p *program) commands() map[conformance.Program]string {
 	all := make(map[conformance.Program]string)
-	for name, command := range map[conformance.Program]string{
+	for name, command := range map[conformance.Program]*string{
 		conformance.ServerS: p.ServerS, conformance.Server: p.Server, conformance.Client: p.Client,
 	} {
-		if command != "" {
-			all[name] = command
+		if command != nil {
+			all[name] = *command
 		}
 	}
 	return all
@@ -80,7 +91,10 @@ func (p *program) commands() map[conformance.Program]string {
 func (p *program) selected() ([]conformance.Criterion, error) {
 	programs := slices.Clone(conformance.Programs)
 	if given := p.commands(); len(given) > 0 {
-		programs = slices.DeleteFunc(programs, func(name conformance.Program) bool { return given[name] == "" })
+		programs = slices.DeleteFunc(programs, func(name conformance.Program) bool {
+			_, ok := given[name]
+			return !ok
+		})
 	}
 	return conformance.Select(programs, p.Only)
 }
@@ -98,40 +112,56 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	// What this program ignores, those that it starts would ignore as well.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-
 	if !signal.Ignored(syscall.SIGHUP) { // as by nohup
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
+	// Before anything is tried: a run is not to be lost for a misspelt name. What
+	// is there from an earlier run is not to be taken for the report of this one.
+	var files []*os.File
+	for _, name := range []string{p.JSON, p.JUnit} {
+		f, err := create(name)
+		if err != nil {
+			return cli.Exit(cli.ExitUsage, fmt.Errorf("%w; name another file for the report", err))
+		}
+		files = append(files, f)
+	}
+
 	suite := conformance.Suite{
-		Alone:    true,
 		Commands: p.commands(),
 		Only:     p.Only,
 		Timeout:  p.Timeout,
-		Parallel: p.Parallel,
+		Alone:    true,
 	}
+	if p.Parallel != nil {
+		suite.Parallel = *p.Parallel
+	}
+	done := func() {}
 	if terminal(os.Stderr) {
-		suite.Progress = progress()
+		suite.Progress, done = progress(os.Stderr)
 	}
 	report, err := suite.Run(ctx)
-	if err != nil {
-		return err
+	done()
+	switch {
+	case errors.Is(err, conformance.ErrCommand), errors.Is(err, conformance.ErrSelection):
+		return cli.Exit(cli.ExitUsage, err)
+	case ctx.Err() != nil && err != nil:
+		return cli.Exit(exitUnknown, fmt.Errorf("interrupted (%w): there is no report", err))
+	case err != nil:
+		return cli.Exit(exitUnknown, err)
 	}
-	for _, r := range []struct {
-		file  string
-		write func(io.Writer) error
-	}{{p.JSON, report.WriteJSON}, {p.JUnit, report.WriteJUnit}} {
-		if r.file != "" {
-			if err := write(r.file, r.write); err != nil {
-				return err
-			}
-		}
-	}
+	var errs []error
 	if p.JSON != "-" && p.JUnit != "-" {
-		if err := report.WriteText(os.Stdout, terminal(os.Stdout) && os.Getenv("NO_COLOR") == ""); err != nil {
-			return err
+		errs = append(errs, report.WriteText(os.Stdout, terminal(os.Stdout) && os.Getenv("NO_COLOR") == ""))
+	}
+	for i, write := range []func(io.Writer) error{report.WriteJSON, report.WriteJUnit} {
+		if f := files[i]; f != nil {
+			errs = append(errs, write(f), f.Close())
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return cli.Exit(exitUnknown, fmt.Errorf("writing the report: %w", err))
 	}
 	if !report.Conforms() {
 		return fmt.Errorf("%d of the required criteria do not hold", report.Required.Failed)
@@ -139,13 +169,31 @@ func (p *program) Run(ctx context.Context) error {
 	return nil
 }
 
-// progress shows on a terminal how far a run is.
-func progress() func(conformance.Result) {
-	done := 0
-	return func(r conformance.Result) {
-		done++
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%d done, last %s: %s\r", done, r.Name, r.Verdict)
+// create opens a file for a report, - being standard output. Without a name there
+// is none.
+func create(name string) (*os.File, error) {
+	switch name {
+	case "":
+		return nil, nil
+	case "-":
+		return os.Stdout, nil
 	}
+	return os.Create(name)
+}
+
+// progress shows on a terminal how far a run is. What is shown goes away when the
+// run is done.
+func progress(w io.Writer) (step func(conformance.Result), done func()) {
+	const clearLine = "\r\x1b[K" // ECMA-48
+	n := 0
+	return func(r conformance.Result) {
+			n++
+			fmt.Fprintf(w, clearLine+"%d done, last %s: %s\r", n, r.Name, r.Verdict)
+		}, func() {
+			if n > 0 {
+				io.WriteString(w, clearLine)
+			}
+		}
 }
 
 func terminal(f *os.File) bool {
@@ -155,19 +203,4 @@ func terminal(f *os.File) bool {
 	}
 	null, err := os.Stat(os.DevNull)
 	return err == nil && !os.SameFile(info, null)
-}
-
-func write(name string, report func(io.Writer) error) error {
-	if name == "-" {
-		return report(os.Stdout)
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	err = report(f)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }

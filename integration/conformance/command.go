@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 )
 
 // ErrCommand is what Suite.Run returns for a command that cannot be run.
-var ErrCommand = errors.New("not a command")
+var ErrCommand = errors.New("not a command that can be run")
 
 // command is a program to be started, and the first of its arguments.
 type command struct {
@@ -24,7 +25,7 @@ type command struct {
 // that of a module, as in `python3 -m server`, than a directory's.
 func parseCommand(text string) (c command, err error) {
 	refuse := func(format string, args ...any) (command, error) {
-		return command{}, fmt.Errorf("%w: %s: %w", ErrCommand, text, fmt.Errorf(format, args...))
+		return command{}, fmt.Errorf("%w: %q: %w", ErrCommand, text, fmt.Errorf(format, args...))
 	}
 	words, err := split(text)
 	if err != nil {
@@ -40,10 +41,7 @@ func parseCommand(text string) (c command, err error) {
 	for i, w := range words {
 		path := w.text
 		if i == 0 {
-			if _, err := exec.LookPath(path); err != nil {
-				if info, serr := os.Stat(path); serr == nil && info.Mode().IsRegular() && !strings.Contains(path, "/") {
-					err = fmt.Errorf("%w; write ./%s for the file in this directory", err, path)
-				}
+			if err := lookUp(path); err != nil {
 				return refuse("%w", err)
 			}
 			if !strings.Contains(path, "/") {
@@ -51,7 +49,7 @@ func parseCommand(text string) (c command, err error) {
 				continue
 			}
 		}
-		if info, serr := os.Stat(path); serr == nil && info.Mode().IsRegular() {
+		if isFile(path) {
 			if path, err = filepath.Abs(path); err != nil {
 				return refuse("%w", err)
 			}
@@ -59,6 +57,26 @@ func parseCommand(text string) (c command, err error) {
 		c.argv = append(c.argv, path)
 	}
 	return c, nil
+}
+
+// lookUp says why a program cannot be run, and what could be meant.
+func lookUp(program string) error {
+	_, err := exec.LookPath(program)
+	var why *exec.Error
+	switch {
+	case !errors.As(err, &why):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w; make it executable, or write the interpreter before it", program, why.Err)
+	case !strings.Contains(program, "/") && isFile(program):
+		return fmt.Errorf("%s: %w; write ./%[1]s for the file in this directory", program, why.Err)
+	}
+	return fmt.Errorf("%s: %w; is the name right, from the directory where you are?", program, why.Err)
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // word is one of a command's.

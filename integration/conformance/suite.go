@@ -105,7 +105,7 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 	}
 	dir, err := os.MkdirTemp("", "conform")
 	if err != nil {
-		return Report{}, err
+		return Report{}, fmt.Errorf("making a directory for what is temporary (TMPDIR says where): %w", err)
 	}
 	defer os.RemoveAll(dir)
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
