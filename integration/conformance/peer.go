@@ -42,7 +42,7 @@ const (
 // peer is the kit's end of a connection, whichever side that is. Each of its
 // steps does nothing if the trial has failed.
 type peer struct {
-	t        *trial
+	t        witness
 	tape     tape
 	conn     *net.TCPConn // nil if the trial has failed
 	in       []byte       // read and not looked at yet
@@ -52,7 +52,8 @@ type peer struct {
 }
 
 func (t *trial) peer(conn *net.TCPConn, how string) *peer {
-	p := &peer{t: t, tape: t.tapes.tape(), conn: conn, patience: patience, last: time.Now()}
+	tape := t.tapes.tape()
+	p := &peer{t: witness{t, tape}, tape: tape, conn: conn, patience: patience, last: time.Now()}
 	if conn == nil {
 		return p
 	}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,12 +85,14 @@ func descendants(pid int) (all []int) {
 	return all[1:]
 }
 
-// usage is what a group of processes has used so far: processor time, and
-// memory at its peak.
-func usage(group int) (cpu time.Duration, peak int64, err error) {
+// usage is what a program and those that descend from it, or are in its group,
+// have used so far: processor time, and memory at the peak of each. Those that
+// have ended do not count.
+func usage(root int) (cpu time.Duration, peak int64, err error) {
+	family := append(descendants(root), root)
 	found := false
 	for pid, f := range processes() {
-		if string(f[2]) != strconv.Itoa(group) {
+		if string(f[2]) != strconv.Itoa(root) && !slices.Contains(family, pid) {
 			continue
 		}
 		found = true
@@ -113,7 +116,7 @@ func usage(group int) (cpu time.Duration, peak int64, err error) {
 		}
 	}
 	if !found {
-		return 0, 0, fmt.Errorf("no process of group %d: %w", group, os.ErrNotExist)
+		return 0, 0, fmt.Errorf("process %d: %w", root, os.ErrNotExist)
 	}
 	return cpu, peak, nil
 }

@@ -42,7 +42,13 @@ const (
 type recording struct {
 	mu    sync.Mutex
 	start time.Time
-	conns [][]Event
+	conns []track
+}
+
+// track is what one connection was seen to do.
+type track struct {
+	events []Event
+	failed bool // it is here that a failure was noticed
 }
 
 // tape is the part of a recording that one connection writes.
@@ -54,7 +60,7 @@ type tape struct {
 func (r *recording) tape() tape {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conns = append(r.conns, nil)
+	r.conns = append(r.conns, track{})
 	return tape{r, len(r.conns) - 1}
 }
 
@@ -64,7 +70,7 @@ func (t tape) note(what string) { t.add(what, nil) }
 func (t tape) add(what string, data []byte) {
 	t.r.mu.Lock()
 	defer t.r.mu.Unlock()
-	events := &t.r.conns[t.i]
+	events := &t.r.conns[t.i].events
 	if last := len(*events) - 1; last >= 0 && data != nil && (*events)[last].What == what &&
 		((*events)[last].Bytes >= streamBytes || last >= recordedEach) {
 		(*events)[last].Bytes += int64(len(data))
@@ -77,14 +83,38 @@ func (t tape) add(what string, data []byte) {
 	*events = append(*events, Event{time.Since(t.r.start), t.i + 1, what, shown, int64(len(data))})
 }
 
+// witness is a trial as one connection takes part in it: what it finds wrong fails
+// the trial, and the report shows where that was.
+type witness struct {
+	*trial
+	tape tape
+}
+
+func (w witness) fail(expected, format string, args ...any) {
+	if !w.over() {
+		w.tape.note("is where the failure was noticed")
+		w.tapes.mu.Lock()
+		w.tapes.conns[w.tape.i].failed = true
+		w.tapes.mu.Unlock()
+	}
+	w.trial.fail(expected, format, args...)
+}
+
+func (w witness) ensure(ok bool, expected, format string, args ...any) {
+	if !ok {
+		w.fail(expected, format, args...)
+	}
+}
+
 // events returns as much of what happened as somebody would read, in order of
 // time, and how much was left out.
 func (r *recording) events() (shown []Event, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, events := range r.conns {
+	for i, conn := range r.conns {
+		events := conn.events
 		switch {
-		case i >= shownConns && i < len(r.conns)-1: // the last one is the one that failed, most often
+		case i >= shownConns && i < len(r.conns)-1 && !conn.failed:
 			left += len(events)
 		case len(events) > shownEvents:
 			left += len(events) - shownEvents
