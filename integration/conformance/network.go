@@ -1,9 +1,6 @@
 package conformance
 
-import (
-	"net"
-	"time"
-)
+import "net"
 
 // network is where the two sides meet: nil is this machine's own. What a
 // program is started with, and what the kit's own side is, may be in different
@@ -51,7 +48,7 @@ func (t *trial) accept(ln *net.TCPListener) *peer {
 	if t.over() {
 		return t.peer(nil, "")
 	}
-	ln.SetDeadline(time.Now().Add(patience))
+	ln.SetDeadline(t.deadline(patience))
 	conn, err := ln.AcceptTCP()
 	t.started()
 	if err != nil {

@@ -108,9 +108,12 @@ func (p *peer) ended(e ending) {
 	}
 }
 
-func (p *peer) deadline(within time.Duration) time.Time {
+func (p *peer) deadline(within time.Duration) time.Time { return p.t.deadline(within) }
+
+// deadline is the end of a time that begins now, or of the trial if that is sooner.
+func (t *trial) deadline(within time.Duration) time.Time {
 	at := time.Now().Add(within)
-	if limit, ok := p.t.ctx.Deadline(); ok && limit.Before(at) {
+	if limit, ok := t.ctx.Deadline(); ok && limit.Before(at) {
 		return limit
 	}
 	return at

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -50,6 +51,7 @@ type proxy struct {
 	shape  shape
 	target string
 	ln     *net.TCPListener
+	cancel context.CancelFunc // of connections to the target that are being made
 	work   sync.WaitGroup
 
 	mu     sync.Mutex
@@ -63,14 +65,16 @@ func (t *trial) proxy(target string, s shape) string {
 	if t.over() {
 		return ""
 	}
-	p := &proxy{shape: s, target: target, ln: ln}
-	p.work.Go(p.serve)
+	ctx, cancel := context.WithCancel(t.ctx)
+	p := &proxy{shape: s, target: target, ln: ln, cancel: cancel}
+	p.work.Go(func() { p.serve(ctx) })
 	t.later(p.close)
 	return ln.Addr().String()
 }
 
 func (p *proxy) close() {
 	p.ln.Close()
+	p.cancel()
 	p.mu.Lock()
 	p.closed = true
 	for _, c := range p.conns {
@@ -93,7 +97,7 @@ func (p *proxy) keep(c *net.TCPConn) bool {
 	return true
 }
 
-func (p *proxy) serve() {
+func (p *proxy) serve(ctx context.Context) {
 	for {
 		near, err := p.ln.AcceptTCP()
 		if err != nil {
@@ -103,7 +107,7 @@ func (p *proxy) serve() {
 			return
 		}
 		p.work.Go(func() {
-			conn, err := net.DialTimeout("tcp4", p.target, patience)
+			conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp4", p.target)
 			if err != nil {
 				cut(near)
 				return
