@@ -11,7 +11,7 @@
 //	}
 //
 // What is asked of a program is a list of [Criterion]. Each is tried on its own:
-// a fresh directory, a free port, a process of its own, which is killed with all
+// a fresh directory, a free port, a process of its own, which is killed with
 // its children afterwards. The kit plays the other side by scripts, and keeps what
 // went over the wire, so that a failure shows what was expected, what was seen and
 // the bytes with their times.
