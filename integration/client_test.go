@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/accio-go/accio/integration/conformance"
 )
 
 // What a client does to servers of all kinds is asked by the conformance kit.
@@ -227,25 +229,12 @@ func TestTheClientTriesAllAddresses(t *testing.T) {
 	}
 }
 
-// hole is an address at which nobody answers: its queue is full, and the system
-// drops what comes (tcp(7), listen(2)).
+// hole is an address at which nobody answers.
 func hole(t *testing.T, addr string) {
 	t.Helper()
-	a, err := net.ResolveTCPAddr("tcp4", addr)
+	_, empty, err := conformance.FillQueue(addr)
 	check(t, err)
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	check(t, err)
-	t.Cleanup(func() { syscall.Close(fd) })
-	check(t, syscall.Bind(fd, &syscall.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}))
-	check(t, syscall.Listen(fd, 0))
-	for range 10 {
-		conn, err := net.DialTimeout("tcp4", addr, 100*time.Millisecond)
-		if err != nil {
-			return
-		}
-		t.Cleanup(func() { conn.Close() })
-	}
-	t.Fatal("a queue of no length does not fill")
+	t.Cleanup(empty)
 }
 
 // terminal is a terminal of so many columns: what a user sees, and what a

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // netemQdisc is what the kernel does to everything that leaves either end of a
@@ -132,37 +130,4 @@ func (n *namespace) run(ctx context.Context, command string, args ...string) err
 		}
 		return nil
 	})
-}
-
-// fullQueue returns a port at which connections are neither accepted nor
-// refused: its queue is full.
-func (t *trial) fullQueue() (port int) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err == nil {
-		t.later(func() { syscall.Close(fd) })
-		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	}
-	if err == nil {
-		err = syscall.Listen(fd, 0)
-	}
-	var name syscall.Sockaddr
-	if err == nil {
-		name, err = syscall.Getsockname(fd)
-	}
-	if err != nil {
-		t.cannot("listening", err)
-		return 0
-	}
-	port = name.(*syscall.SockaddrInet4).Port
-	// The kernel takes one more than the backlog says, and drops what comes
-	// then. Whoever gets no answer for a while says that the queue is full.
-	for range 8 {
-		conn, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), 300*time.Millisecond)
-		if err != nil {
-			return port
-		}
-		t.later(func() { conn.Close() })
-	}
-	t.skip("a listener's queue cannot be filled here")
-	return port
 }
