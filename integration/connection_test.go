@@ -153,12 +153,16 @@ func TestServerSEndsAlsoWhileItWaitsToPrint(t *testing.T) {
 	s.silent()
 }
 
-// What is counted has no bounds of 32 bits.
+// What is counted has no bounds of 32 bits, and is not kept.
 func TestServerSCountsBeyondFourGigabytes(t *testing.T) {
 	busy(t)
 	s := serve(t, "server-s", plain)
 	const blocks = 1<<12 + 1
 	check(t, s.connect().greet().pour(blocks, block).halfClose().fin())
 	s.outcome(outcome{line: strconv.FormatInt(blocks<<20, 10)})
+	const bound = 32 << 10 // kB
+	if peak := s.field("status", "VmHWM"); peak > bound {
+		t.Errorf("the program has taken up to %d kB of memory; want %d at most", peak, bound)
+	}
 	s.stop()
 }

@@ -315,19 +315,6 @@ func (p *program) field(file, name string) int64 {
 	return 0
 }
 
-// cpu is the processor time that the program has used so far.
-func (p *program) cpu() time.Duration {
-	p.t.Helper()
-	const tick = time.Second / 100 // USER_HZ, for all programs on Linux
-	f := p.stat()
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	if err := errors.Join(err1, err2); err != nil {
-		p.t.Fatal(err)
-	}
-	return time.Duration(user+system) * tick
-}
-
 // descriptors are what the program has open.
 func (p *program) descriptors() []string {
 	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)

@@ -105,35 +105,6 @@ func unprivileged(t *testing.T, l *launch, work *directory) {
 	check(t, errors.Join(os.Chmod(filepath.Dir(work.path), 0o755), os.Chmod(work.path, 0o777)))
 }
 
-func TestModesAreThoseOfTheUmask(t *testing.T) {
-	busy(t)
-	for _, umask := range []fs.FileMode{0o000, 0o022, 0o027, 0o077} {
-		t.Run(fmt.Sprintf("%03o", umask), func(t *testing.T) {
-			s := serve(t, "server", after(fmt.Sprintf("umask %03o", umask)))
-			s.dir.put("2.file", "from an earlier run, with another mode")
-			check(t, os.Chmod(s.dir.join("2.file"), 0o604))
-			check(t, upload(s.port, "hello"))
-			s.outcome(received("hello"))
-			check(t, upload(s.port, strings.Repeat("large", 1e6)))
-			s.outcome(received(strings.Repeat("large", 1e6)))
-			check(t, upload(s.port, ""))
-			s.outcome(received(""))
-			check(t, s.connect().halfClose().hear(greeting).fin())
-			s.outcome(received(""))
-			s.connect().reset()
-			s.outcome(failed)
-			for n := 1; n <= 5; n++ {
-				fi, err := os.Lstat(s.dir.join(numbered(n)))
-				check(t, err)
-				if want := 0o666 &^ umask; fi.Mode() != want {
-					t.Errorf("%s has mode %v; want %v", fi.Name(), fi.Mode(), want)
-				}
-			}
-			s.stop()
-		})
-	}
-}
-
 // Whatever stands at the name of a result is replaced: not written through, and
 // what else leads to it not changed.
 func TestWhatStandsAtTheNameOfAResultIsReplaced(t *testing.T) {
@@ -189,55 +160,6 @@ func TestWhatStandsAtTheNameOfAResultIsReplaced(t *testing.T) {
 			s.stop()
 		})
 	}
-}
-
-// What is hidden is no result, and what is no result is hidden.
-func TestNothingIsSeenOfAPayloadBeforeItIsWhole(t *testing.T) {
-	busy(t)
-	s := serve(t, "server")
-	s.dir.put("notes.txt", "not ours")
-	s.beside = map[string]string{"notes.txt": "not ours"}
-	visible := func(want ...string) {
-		t.Helper()
-		want = append(want, "notes.txt")
-		for _, name := range s.dir.names() {
-			if name[0] != '.' {
-				if len(want) == 0 || name != want[0] {
-					t.Fatalf("%s is there; want %q", name, want)
-				}
-				want = want[1:]
-			}
-		}
-		if len(want) != 0 {
-			t.Fatalf("%q is not there", want)
-		}
-	}
-	whole, empty, broken := s.connect(), s.connect(), s.connect()
-	for _, c := range []*client{whole, empty, broken} {
-		c.hear(greeting).must(t)
-	}
-	visible()
-	for _, c := range []*client{whole, broken} {
-		c.send(confirm).hear(greeting).send(again).pour(5, block).taken().must(t)
-	}
-	s.dir.awaitHidden(2)
-	visible()
-	check(t, empty.halfClose().fin())
-	s.dir.holdsAt("2.file", "")
-	visible("2.file")
-	check(t, broken.reset().err)
-	s.dir.await("3.file")
-	s.dir.holdsAt("3.file", "ERROR")
-	s.dir.awaitHidden(1)
-	visible("2.file", "3.file")
-	check(t, whole.send("!").halfClose().fin())
-	all := strings.Repeat(string(block), 5) + "!"
-	s.dir.holdsAt("1.file", all)
-	visible("1.file", "2.file", "3.file")
-	if hidden := s.dir.hidden(); len(hidden) > 0 {
-		t.Errorf("%q are there when all have ended", hidden)
-	}
-	s.stop(received(all), received(""), failed)
 }
 
 func TestWhoReadsAFileWhileItIsReplacedSeesItWhole(t *testing.T) {
@@ -499,16 +421,6 @@ func onDiskOf(bytes int) option {
 			s.dir = &directory{s.t, fmt.Sprintf("/proc/self/fd/%d", disk.Fd())}
 		}
 	}
-}
-
-func TestALimitOnTheSizeOfFilesFailsTheUploadAndNoOther(t *testing.T) {
-	busy(t)
-	s := serve(t, "server", after("ulimit -f 2048")) // blocks of 512 bytes, or of 1024
-	s.fails(s.connect().greet().pour(8, block).halfClose(), "1.file")
-	s.outcome(failed)
-	check(t, upload(s.port, "small"))
-	s.outcome(received("small"))
-	s.stop()
 }
 
 func TestADirectoryAtTheNameOfAResultFailsTheUploadAndNoOther(t *testing.T) {
