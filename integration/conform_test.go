@@ -63,6 +63,8 @@ func TestConformRefusesWhatMakesNoSense(t *testing.T) {
 	busy(t)
 	dir := newDirectory(t)
 	check(t, os.WriteFile(dir.join("text"), nil, 0o666))
+	check(t, os.WriteFile(dir.join("no-interpreter"), []byte("print(1)\n"), 0o777))
+	check(t, os.WriteFile(dir.join("wrong-interpreter"), []byte("#!/no/such\n"), 0o777))
 	for _, tt := range []struct {
 		args []string
 		says []string
@@ -88,6 +90,8 @@ func TestConformRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"--client", "./none"}, []string{"client: ", "./none", "no such file"}},
 		{[]string{"--client", "./text"}, []string{"client: ", "./text", "permission", "interpreter"}},
 		{[]string{"--client", "text"}, []string{"client: ", "./text"}},
+		{[]string{"--client", "./no-interpreter"}, []string{"client: ", "no-interpreter", "first line"}},
+		{[]string{"--client", "./wrong-interpreter"}, []string{"client: ", "wrong-interpreter", "first line"}},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			refuse(t, launch{program: "conform", args: tt.args, workDir: dir.path, plain: true}, 2, tt.says...)

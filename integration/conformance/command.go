@@ -11,7 +11,7 @@ import (
 )
 
 // ErrCommand is what Suite.Run returns for a command that cannot be run.
-var ErrCommand = errors.New("not a command that can be run")
+var ErrCommand = errors.New("the command cannot be run")
 
 // command is a program to be started, and the first of its arguments.
 type command struct {
@@ -24,37 +24,29 @@ type command struct {
 // programs are run elsewhere. A name of a directory is left alone: it is more often
 // that of a module, as in `python3 -m server`, than a directory's.
 func parseCommand(text string) (c command, err error) {
-	refuse := func(format string, args ...any) (command, error) {
-		return command{}, fmt.Errorf("%w: %q: %w", ErrCommand, text, fmt.Errorf(format, args...))
-	}
 	words, err := split(text)
 	if err != nil {
-		return refuse("%w", err)
+		return command{}, fmt.Errorf("%w: %q: %w", ErrCommand, text, err)
 	}
 	for len(words) > 0 && words[0].assigns {
 		c.env = append(c.env, words[0].text)
 		words = words[1:]
 	}
 	if len(words) == 0 {
-		return refuse("it names no program")
+		return command{}, fmt.Errorf("%w: %q names no program", ErrCommand, text)
+	}
+	program := words[0].text
+	if err := lookUp(program); err != nil {
+		return command{}, fmt.Errorf("%w: %q: %w", ErrCommand, program, err)
 	}
 	for i, w := range words {
-		path := w.text
-		if i == 0 {
-			if err := lookUp(path); err != nil {
-				return refuse("%w", err)
-			}
-			if !strings.Contains(path, "/") {
-				c.argv = append(c.argv, path)
-				continue
+		inPath := i == 0 && !strings.Contains(program, "/")
+		if !inPath && isFile(w.text) {
+			if w.text, err = filepath.Abs(w.text); err != nil {
+				return command{}, err
 			}
 		}
-		if isFile(path) {
-			if path, err = filepath.Abs(path); err != nil {
-				return refuse("%w", err)
-			}
-		}
-		c.argv = append(c.argv, path)
+		c.argv = append(c.argv, w.text)
 	}
 	return c, nil
 }
@@ -62,16 +54,21 @@ func parseCommand(text string) (c command, err error) {
 // lookUp says why a program cannot be run, and what could be meant.
 func lookUp(program string) error {
 	_, err := exec.LookPath(program)
-	var why *exec.Error
-	switch {
-	case !errors.As(err, &why):
-		return err
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: %w; make it executable, or write the interpreter before it", program, why.Err)
-	case !strings.Contains(program, "/") && isFile(program):
-		return fmt.Errorf("%s: %w; write ./%[1]s for the file in this directory", program, why.Err)
+	if why := (*exec.Error)(nil); errors.As(err, &why) {
+		err = why.Err
 	}
-	return fmt.Errorf("%s: %w; is the name right, from the directory where you are?", program, why.Err)
+	if why := (*fs.PathError)(nil); errors.As(err, &why) {
+		err = why.Err
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; make it executable, or write its interpreter before it", err)
+	case !strings.Contains(program, "/") && isFile(program):
+		return fmt.Errorf("%w; write ./%s for the file in this directory", err, program)
+	}
+	return fmt.Errorf("%w; is the name right, from the directory where you are?", err)
 }
 
 func isFile(path string) bool {

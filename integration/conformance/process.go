@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -95,6 +96,10 @@ func (t *trial) start(l launch) *process {
 	}
 	if err := t.suite.begin(p.cmd, l.net); err != nil {
 		<-t.suite.machine.starting
+		if errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) {
+			// It will not be any better for other criteria.
+			t.suite.abort(fmt.Errorf("%s: %w: %w; does its first line name an interpreter?", t.program, ErrCommand, err))
+		}
 		t.cannot("starting the program", err)
 		return p
 	}

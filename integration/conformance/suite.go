@@ -70,6 +70,7 @@ type run struct {
 	programs map[Program]command
 	lab      lab
 	starter  *thread // of the programs
+	abort    context.CancelCauseFunc
 }
 
 // ErrNoPrograms is what Suite.Run returns if there is nothing to grade.
@@ -127,6 +128,9 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 	}
 	defer r.starter.close()
 	defer r.lab.close()
+
+	ctx, r.abort = context.WithCancelCause(ctx)
+	defer r.abort(nil)
 
 	began := time.Now()
 	results := r.all(ctx, criteria, dir)
