@@ -20,7 +20,7 @@ type command struct {
 }
 
 // parseCommand reads a command as a shell would that expands nothing, and looks
-// for its program. Other words that name a file here are made absolute, since
+// for its program. Words that name a file here are made absolute, since
 // programs are run elsewhere. A name of a directory is left alone: it is more often
 // that of a module, as in `python3 -m server`, than a directory's.
 func parseCommand(text string) (c command, err error) {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,28 +87,6 @@ func TestSuitesThatCannotBeRun(t *testing.T) {
 		if _, err := tt.s.Run(t.Context()); !errors.Is(err, tt.want) {
 			t.Errorf("%+v: %v", tt.s, err)
 		}
-	}
-}
-
-// A program that never listens fails in time, and nothing of it stays.
-func TestAProgramThatDoesNothing(t *testing.T) {
-	t.Parallel()
-	left := filepath.Join(t.TempDir(), "pid")
-	s := Suite{
-		Commands: map[Program]string{ServerS: `sh -c 'sleep 1000 & echo $! > ` + left + `; wait' sh`},
-		Only:     []string{"receives"}, Timeout: 2 * time.Second,
-	}
-	failed, report := grade(t, s)
-	if !slices.Equal(failed, []string{"receives"}) || report.Conforms() {
-		t.Errorf("%v fails", failed)
-	}
-	b, err := os.ReadFile(left)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(b)) + "/stat")
-	if err == nil && !bytes.Contains(stat, []byte(") Z ")) {
-		t.Errorf("a child is left: %s", stat)
 	}
 }
 
