@@ -20,9 +20,9 @@ type command struct {
 }
 
 // parseCommand reads a command as a shell would that expands nothing, and looks
-// for its program. Words that name a file here are made absolute, since
-// programs are run elsewhere. A name of a directory is left alone: it is more often
-// that of a module, as in `python3 -m server`, than a directory's.
+// for its program, in this process's PATH. Words that name a file here are made
+// absolute, since programs are run elsewhere. The name of a directory is left alone:
+// it is more often that of a module, as in `python3 -m server`.
 func parseCommand(text string) (c command, err error) {
 	words, err := split(text)
 	if err != nil {
