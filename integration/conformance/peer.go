@@ -83,10 +83,12 @@ func (p *peer) over() bool { return p.conn == nil || p.t.over() }
 
 // read takes what has come, or waits for it. It returns nil at the end, and
 // when nothing has come.
-func (p *peer) read(within time.Duration) []byte {
-	var buf [64 << 10]byte
+func (p *peer) read(within time.Duration) []byte { return p.readUpTo(64<<10, within) }
+
+func (p *peer) readUpTo(most int, within time.Duration) []byte {
+	buf := make([]byte, most)
 	p.conn.SetReadDeadline(p.deadline(within))
-	n, err := p.conn.Read(buf[:])
+	n, err := p.conn.Read(buf)
 	switch {
 	case n > 0:
 		p.tape.add("received", buf[:n])
@@ -133,7 +135,8 @@ func (p *peer) seen() string {
 	}
 }
 
-// hear expects exactly these words, however they are cut.
+// hear expects exactly these words, however they are cut. It takes nothing that
+// comes after them: who hears no more has a program that cannot send any more.
 func (p *peer) hear(words string) *peer {
 	for !p.over() {
 		n := min(len(p.in), len(words))
@@ -146,7 +149,7 @@ func (p *peer) hear(words string) *peer {
 		case p.end != "":
 			p.t.fail(fmt.Sprintf("%q", words), "%s", p.seen())
 		default:
-			got := p.read(p.patience)
+			got := p.readUpTo(len(words)-len(p.in), p.patience)
 			if got == nil && p.end == "" {
 				p.t.fail(fmt.Sprintf("%q within %v", words, p.patience), "%s", p.seen())
 			}

@@ -392,6 +392,13 @@ func (s *server) save(c *net.TCPConn, in io.Reader, n int, err error, early bool
 // client is a client.
 type client struct{ mistake string }
 
+func (c *client) limit() time.Duration {
+	if c.mistake == "is-impatient" {
+		return 1500 * time.Millisecond
+	}
+	return limit
+}
+
 func (c *client) run(host, port, file string) error {
 	in := os.Stdin
 	if file != "-" || c.mistake == "knows-no-standard-input" {
@@ -405,7 +412,7 @@ func (c *client) run(host, port, file string) error {
 	if info, err := in.Stat(); err != nil || info.IsDir() {
 		return fmt.Errorf("cannot read %s: %v", file, err)
 	}
-	dialer := net.Dialer{Timeout: limit}
+	dialer := net.Dialer{Timeout: c.limit()}
 	if c.mistake == "connects-for-ever" {
 		dialer.Timeout = 0
 	}
@@ -462,7 +469,7 @@ func (c *client) run(host, port, file string) error {
 // listen hears a greeting.
 func (c *client) listen(conn *net.TCPConn) error {
 	if c.mistake != "waits-for-ever" {
-		conn.SetReadDeadline(time.Now().Add(limit))
+		conn.SetReadDeadline(time.Now().Add(c.limit()))
 	}
 	var b [len(greeting)]byte
 	if c.mistake == "trusts-one-recv" {
@@ -505,7 +512,7 @@ func (c *client) send(conn *net.TCPConn, payload io.Reader) error {
 		n, err = payload.Read(buf)
 		if n > 0 {
 			if c.mistake != "sends-for-ever" {
-				conn.SetWriteDeadline(time.Now().Add(limit))
+				conn.SetWriteDeadline(time.Now().Add(c.limit()))
 			}
 			if _, werr := conn.Write(buf[:n]); werr != nil {
 				err = werr
@@ -528,7 +535,7 @@ func (c *client) send(conn *net.TCPConn, payload io.Reader) error {
 }
 
 func (c *client) awaitClose(conn *net.TCPConn) error {
-	conn.SetReadDeadline(time.Now().Add(limit))
+	conn.SetReadDeadline(time.Now().Add(c.limit()))
 	if c.mistake == "awaits-the-close-for-ever" {
 		conn.SetReadDeadline(time.Time{})
 	}
