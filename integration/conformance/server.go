@@ -247,6 +247,37 @@ func (s *server) saved(within time.Duration, n int, want outcome) {
 	s.t.ensure(diff == "", fmt.Sprintf("%s to hold %v", name, want.payload), "%s", diff)
 }
 
+// holdsWhole expects one of these payloads in the file of connection n.
+func (s *server) holdsWhole(n int, whole ...payload) {
+	if s.t.over() {
+		return
+	}
+	expected := fmt.Sprintf("%d.file to be there, whole", n)
+	f, err := os.Open(s.path(n))
+	if err != nil {
+		s.t.fail(expected, "%v", err)
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		s.t.fail(expected, "%v", err)
+		return
+	}
+	seen := fmt.Sprintf("%d bytes", info.Size())
+	for _, w := range whole {
+		if info.Size() == w.length() {
+			if seen, err = w.differs(f); seen == "" {
+				return
+			}
+		}
+	}
+	if err != nil {
+		seen += " " + err.Error()
+	}
+	s.t.fail(expected, "%s", seen)
+}
+
 func (s *server) compare(n int, want outcome) (string, error) {
 	f, err := os.Open(s.path(n))
 	if err != nil {

@@ -711,6 +711,17 @@ func fileCriteria() []Criterion {
 		s.t.pace(4 * moment)
 		return c
 	}
+	// Large enough that to write it takes a while.
+	earlier, later := random(1, 100_000), random(2, 16*mib)
+	// saving is a server about to replace a file, and its client, who only has to
+	// end the stream.
+	saving := func(t *trial) (*server, *peer) {
+		dir := t.directory()
+		t.put(filepath.Join(dir, "1.file"), earlier)
+		s := t.serve(serving{files: dir})
+		c := s.connect().greet()
+		return s, c.give(later)
+	}
 	return []Criterion{
 		{Name: "appears-whole", Weight: 2,
 			Sentence: "While a payload arrives, its `N.file` is not there yet, and what is there has a hidden name.",
@@ -747,6 +758,48 @@ func fileCriteria() []Criterion {
 				if !t.over() {
 					t.ensure(len(visible(t.names(s.files))) == 0, "no visible name after a kill", "%v", t.names(s.files))
 				}
+			}},
+		{Name: "whole-at-any-moment", Weight: 1,
+			Sentence: "Also while the server saves, who reads `N.file` finds the old one whole or the new one whole.",
+			try: func(t *trial) {
+				s, c := saving(t)
+				ended := make(chan struct{})
+				t.sideBySide(2, func(i int) {
+					if i == 0 {
+						c.halfClose().ends(orderly, "once the client has ended its stream")
+						close(ended)
+						return
+					}
+					for !t.over() {
+						s.holdsWhole(1, earlier, later)
+						select {
+						case <-ended:
+							return
+						default:
+						}
+					}
+				})
+				s.tells(received(later))
+			}},
+		{Name: "killed-while-it-saves", Weight: 1,
+			Sentence: "So does who reads it after the server was killed just then.",
+			try: func(t *trial) {
+				s, c := saving(t)
+				old, err := os.Stat(s.path(1))
+				if err != nil {
+					t.cannot("looking at a file", err)
+				}
+				c.halfClose()
+				// The worst moment is when the first of it can be seen.
+				for began := time.Now(); !t.over() && time.Since(began) < workload; {
+					if now, err := os.Stat(s.path(1)); err != nil || !os.SameFile(old, now) ||
+						now.Size() != old.Size() || now.ModTime() != old.ModTime() {
+						break
+					}
+				}
+				s.signal(syscall.SIGKILL)
+				s.wait(sometime, "after SIGKILL")
+				s.holdsWhole(1, earlier, later)
 			}},
 		{Name: "sweeps", Weight: 1,
 			Sentence: "What a killed server left is swept at the next start; other files are not touched.",
@@ -792,10 +845,13 @@ func fileCriteria() []Criterion {
 		{Name: "symbolic-link", Weight: 1,
 			Sentence: "Nothing is written through a symbolic link that stands at `N.file`.",
 			try: func(t *trial) {
-				dir, target := t.directory(), filepath.Join(t.directory(), "target")
-				t.put(target, text("precious"))
+				dir, targets := t.directory(), t.directory()
+				// Each has a target of its own, or what was written through one
+				// would be read through the other.
 				for n := 1; n <= 2; n++ {
-					if err := os.Symlink(target, filepath.Join(dir, strconv.Itoa(n)+".file")); err != nil {
+					name := strconv.Itoa(n) + ".file"
+					t.put(filepath.Join(targets, name), text("precious"))
+					if err := os.Symlink(filepath.Join(targets, name), filepath.Join(dir, name)); err != nil {
 						t.cannot("making a symbolic link", err)
 					}
 				}
@@ -803,8 +859,10 @@ func fileCriteria() []Criterion {
 				s.connect().upload(text("hello"))
 				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
 				s.tells(received(text("hello")), failed)
-				if b, err := os.ReadFile(target); !t.over() {
-					t.ensure(string(b) == "precious", "the file that the link led to as it was", "%q, %v", b, err)
+				for n := 1; n <= 2; n++ {
+					if b, err := os.ReadFile(filepath.Join(targets, strconv.Itoa(n)+".file")); !t.over() {
+						t.ensure(string(b) == "precious", fmt.Sprintf("the file that the link at %d.file led to as it was", n), "%q, %v", b, err)
+					}
 				}
 			}},
 		{Name: "mode", Weight: 1,

@@ -348,9 +348,17 @@ func (s *server) save(c *net.TCPConn, in io.Reader, n int, err error, early bool
 	var stored error
 	if err == nil && !early {
 		src := in
-		if s.mistake == "translates-line-ends" {
+		switch s.mistake {
+		case "translates-line-ends":
 			b, rerr := io.ReadAll(in)
 			src, err = bytes.NewReader(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))), rerr
+		case "writes-in-two-halves":
+			b, rerr := io.ReadAll(in)
+			if src, err = bytes.NewReader(b), rerr; err == nil {
+				os.WriteFile(final(), b[:len(b)/2], mode)
+				<-time.After(100 * time.Millisecond)
+				err = os.WriteFile(final(), b, mode)
+			}
 		}
 		if err == nil {
 			_, err = io.Copy(f, src)
