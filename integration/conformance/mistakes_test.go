@@ -148,8 +148,7 @@ func TestEachMistakeFailsTheCriteriaThatNameIt(t *testing.T) {
 			[]string{"leaves-nothing-else", "client-resets", "mode"}, nil},
 		{Server, "writes-in-two-halves",
 			[]string{"whole-at-any-moment", "killed-while-it-saves", "symbolic-link"},
-			[]string{"appears-whole", "replaces-whole", "killed-leaves-no-part", "told-when-closed"},
-			nil},
+			[]string{"appears-whole", "replaces-whole", "killed-leaves-no-part", "told-when-closed"}, nil},
 		{Server, "keeps-a-part",
 			[]string{"silence-in-payload", "client-resets", "reset-on-the-way", "stop-leaves-error", "replaces-whole", "leaves-nothing-else", "cannot-store"},
 			[]string{"appears-whole", "error-is-five-bytes", "wrong-bytes"}, nil},
@@ -188,6 +187,9 @@ func TestEachMistakeFailsTheCriteriaThatNameIt(t *testing.T) {
 			[]string{"binary-payload", "payload-like-header", "ten-at-once"},
 			[]string{"empty-payload"},
 			[]string{"header-cut-anywhere", "told-when-closed", "appears-whole", "replaces-whole", "leaves-nothing-else", "mode", "1-mib-*", "10-mib-lossy-network"}},
+		{Server, "has-children-hold-it-all",
+			[]string{"memory"},
+			[]string{"empty-payload", "1-mib-in-a-row"}, nil},
 		{Server, "dies-of-sigquit",
 			[]string{"sigquit", "stops-within-a-second"},
 			[]string{"sigterm"}, nil},
@@ -262,7 +264,7 @@ func TestEachMistakeFailsTheCriteriaThatNameIt(t *testing.T) {
 				only = append(only, string(tt.program)+"/"+name)
 			}
 			if *exhaustive {
-				only = lighter(tt.program)
+				only = append(only, lighter(tt.program)...)
 			}
 			failed, report := grade(t, Suite{Commands: refer(tt.program, tt.mistake), Only: only})
 			for _, name := range tt.fails {

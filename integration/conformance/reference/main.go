@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -40,6 +41,9 @@ func main() {
 	program, mistake, _ := strings.Cut(os.Args[1], "/")
 	args := os.Args[2:]
 	switch {
+	case program == "hold": // the child of a server that has children do its work
+		b, _ := io.ReadAll(os.Stdin)
+		os.Stdout.Write(b)
 	case program == "client" && len(args) == 3:
 		c := client{mistake: mistake}
 		if err := c.run(args[0], args[1], args[2]); err != nil {
@@ -352,6 +356,11 @@ func (s *server) save(c *net.TCPConn, in io.Reader, n int, err error, early bool
 		case "translates-line-ends":
 			b, rerr := io.ReadAll(in)
 			src, err = bytes.NewReader(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))), rerr
+		case "has-children-hold-it-all":
+			child := exec.Command(os.Args[0], "hold")
+			child.Stdin, child.Stdout = in, f
+			child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			src, err = strings.NewReader(""), child.Run()
 		case "writes-in-two-halves":
 			b, rerr := io.ReadAll(in)
 			if src, err = bytes.NewReader(b), rerr; err == nil {
