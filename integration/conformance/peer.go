@@ -67,16 +67,24 @@ func (t *trial) dial(n *network, addr string) *peer {
 	if t.over() {
 		return t.peer(nil, "")
 	}
-	var conn net.Conn
-	err := n.do(func() (err error) {
-		conn, err = (&net.Dialer{Timeout: patience}).DialContext(t.ctx, "tcp4", addr)
-		return err
-	})
+	conn, err := t.tryDial(n, addr, patience)
 	if err != nil {
 		t.fail("a connection to the server", "%v", err)
 		return t.peer(nil, "")
 	}
-	return t.peer(conn.(*net.TCPConn), "connected to "+addr)
+	return t.peer(conn, "connected to "+addr)
+}
+
+// tryDial is dial where it need not succeed.
+func (t *trial) tryDial(n *network, addr string, within time.Duration) (tcp *net.TCPConn, err error) {
+	err = n.do(func() error {
+		conn, err := (&net.Dialer{Timeout: within}).DialContext(t.ctx, "tcp4", addr)
+		if err == nil {
+			tcp = conn.(*net.TCPConn)
+		}
+		return err
+	})
+	return tcp, err
 }
 
 func (p *peer) over() bool { return p.conn == nil || p.t.over() }

@@ -94,6 +94,20 @@ func (s *server) connectAll(n int) []*peer {
 	return ps
 }
 
+// crowd connects n clients, or as many as find a place in the queue. It does so
+// one after the other: of several at once, some would be left half connected
+// where the places run out.
+func (s *server) crowd(n int) (ps []*peer) {
+	for len(ps) < n && !s.t.over() {
+		conn, err := s.t.tryDial(s.side, s.addr(), soon)
+		if err != nil {
+			break
+		}
+		ps = append(ps, s.t.peer(conn, "connected to "+s.addr()))
+	}
+	return ps
+}
+
 // moment is how long polite clients wait between the header and the payload, so
 // that the two are seen apart by any server.
 const moment = 50 * time.Millisecond

@@ -173,9 +173,23 @@ func localAddresses() []string {
 	return []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"}
 }
 
+// stopSignals are those that end a program in order.
+var stopSignals = []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
+
 func signalCriteria(p Program) []Criterion {
+	// crowded is a server with more clients than it can serve: it lacks the
+	// descriptors, if it does not serve them one by one.
+	crowded := func(t *trial) (s *server, waiting []*peer) {
+		how := serving{}
+		if p == Server {
+			how.prelude = "ulimit -n 64"
+		}
+		s = t.serve(how)
+		s.connect().greet().say("some payload")
+		return s, s.crowd(150)
+	}
 	var all []Criterion
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
+	for _, sig := range stopSignals {
 		all = append(all, Criterion{Name: strings.ToLower(signalName(sig)), Weight: 2, Required: true,
 			Sentence: signalName(sig) + " ends the program with exit code 0.",
 			try: func(t *trial) {
@@ -186,17 +200,42 @@ func signalCriteria(p Program) []Criterion {
 	}
 	all = append(all,
 		Criterion{Name: "stops-within-a-second", Weight: 2,
-			Sentence: "Each signal ends it with exit code 0 within a second whatever goes on: a handshake, a payload, a full queue.",
+			Sentence: "Each signal ends it with exit code 0 within a second whatever goes on: nothing, a handshake, a payload, a full queue.",
 			try: func(t *trial) {
-				for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
-					s := t.serve(serving{})
-					receiving := s.connect().greet().say("some payload")
-					s.connectAll(5)
-					s.connect().say(confirm[:3])
-					t.pace(2 * moment)
-					s.stops(sig, soon)
-					receiving.close()
+				occupations := []func() *server{
+					func() *server { return t.serve(serving{}) },
+					func() *server {
+						s := t.serve(serving{})
+						s.connect().hear(greeting).say(confirm[:3])
+						return s
+					},
+					func() *server {
+						s := t.serve(serving{})
+						s.connect().greet().say("some payload")
+						return s
+					},
+					func() *server {
+						s, _ := crowded(t)
+						return s
+					},
 				}
+				t.sideBySide(len(occupations), func(i int) {
+					for _, sig := range stopSignals {
+						s := occupations[i]()
+						t.pace(4 * moment) // it may listen before it looks after signals
+						s.stops(sig, soon)
+					}
+				})
+			}},
+		Criterion{Name: "stop-ends-waiting", Weight: 1,
+			Sentence: "A client that waits for its turn sees the end of its connection when the server stops, not silence.",
+			try: func(t *trial) {
+				s, waiting := crowded(t)
+				s.signal(syscall.SIGTERM)
+				s.wait(sometime, "after SIGTERM")
+				t.sideBySide(len(waiting), func(i int) {
+					waiting[i].awaitEnd(soon, greeting, "since the server has stopped")
+				})
 			}},
 		Criterion{Name: "stop-tells-the-sender", Weight: 1,
 			Sentence: "A client whose payload is cut short by a signal sees a reset.",
@@ -210,13 +249,15 @@ func signalCriteria(p Program) []Criterion {
 		Criterion{Name: "stop-leaves-error", Weight: 1,
 			Sentence: "And its outcome is `ERROR`, with nothing else left.",
 			try: func(t *trial) {
-				s := t.serve(serving{})
-				s.connect().greet().say("some payload")
-				t.pace(2 * moment)
-				s.signal(syscall.SIGTERM)
-				s.wait(sometime, "after SIGTERM")
-				s.tells(failed)
-				s.holds(0, "after the end", "1.file")
+				for _, sig := range stopSignals {
+					s := t.serve(serving{})
+					s.connect().greet().say("some payload")
+					t.pace(2 * moment)
+					s.signal(sig)
+					s.wait(sometime, "after "+signalName(sig))
+					s.tells(failed)
+					s.holds(0, "after "+signalName(sig), "1.file")
+				}
 			}},
 		Criterion{Name: "restart", Weight: 1,
 			Sentence: "It can be started again on the same port at once.",
@@ -1075,7 +1116,7 @@ func serviceCriteria(p Program) []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{launch: launch{prelude: "ulimit -n 64"}})
 				for range 2 {
-					for _, c := range s.connectAll(100) {
+					for _, c := range s.crowd(100) {
 						c.close()
 					}
 				}
