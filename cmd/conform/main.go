@@ -163,8 +163,11 @@ func (p *program) Run(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return cli.Exit(exitUnknown, fmt.Errorf("writing the report: %w", err))
 	}
-	if !report.Conforms() {
+	switch n := report.Unjudged(); {
+	case report.Required.Failed > 0:
 		return fmt.Errorf("%d of the required criteria do not hold", report.Required.Failed)
+	case n > 0:
+		return cli.Exit(exitUnknown, fmt.Errorf("%d criteria could not be judged", n))
 	}
 	return nil
 }

@@ -102,8 +102,11 @@ func grade(t *testing.T, s Suite) (failed []string, report Report) {
 		t.Fatal(err)
 	}
 	for _, r := range report.Results {
-		if r.Verdict == Fail {
+		switch r.Verdict {
+		case Fail:
 			failed = append(failed, strings.TrimPrefix(r.Name, string(r.Program)+"/"))
+		case Error:
+			t.Errorf("%s could not be judged: %s", r.Name, r.Error)
 		}
 	}
 	return failed, report

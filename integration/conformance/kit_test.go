@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,12 +100,21 @@ func TestReports(t *testing.T) {
 	report.Results = append(report.Results, Result{
 		Criterion: Criterion{Name: "server/1-mib-lossy-network", Program: Server, Group: "slow networks", Required: true},
 		Verdict:   Skip, Skipped: "no <kernel>",
+	}, Result{
+		Criterion: Criterion{Name: "server/memory", Program: Server, Group: "service"},
+		Verdict:   Error, Error: "making a file: the disk is full",
 	})
+	conforms := report.Conforms()
+	report = newReport(report.Commands, report.Results, report.Took)
+	if !conforms || report.Conforms() || report.Unjudged() != 1 {
+		t.Errorf("conforms: %v; with one that could not be judged: %v", conforms, report.Conforms())
+	}
 	var text, plain, js, ju bytes.Buffer
 	if err := errors.Join(report.WriteText(&text, true), report.WriteText(&plain, false), report.WriteJSON(&js), report.WriteJUnit(&ju)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"FAIL error-is-five-bytes", `expected: "ERROR" in 1.file`, `seen:     "ERROR\n"`, `sent 5: "wrong"`, "skipped: no <kernel>", "pass greets"} {
+	for _, want := range []string{"FAIL error-is-five-bytes", `expected: "ERROR" in 1.file`, `seen:     "ERROR\n"`, `sent 5: "wrong"`, "skipped: no <kernel>", "pass greets",
+		"ERR  memory", "could not go on: making a file: the disk is full", ", 1 could not be judged"} {
 		if !strings.Contains(plain.String(), want) {
 			t.Errorf("no %s in\n%s", want, &plain)
 		}
@@ -113,19 +123,35 @@ func TestReports(t *testing.T) {
 		t.Error("colours are where they should not be, or not where they should")
 	}
 	var back Report
-	if err := json.Unmarshal(js.Bytes(), &back); err != nil || back.Robust.Failed != 1 || len(back.Results) != 3 || !back.Conforms() {
+	if err := json.Unmarshal(js.Bytes(), &back); err != nil || back.Robust.Failed != 1 || len(back.Results) != 4 || back.Unjudged() != 1 {
 		t.Errorf("%v in %s", err, &js)
 	}
 	var doc struct {
 		Suites []struct {
 			Failures int `xml:"failures,attr"`
+			Errors   int `xml:"errors,attr"`
 			Skipped  int `xml:"skipped,attr"`
 			Tests    int `xml:"tests,attr"`
 		} `xml:"testsuite"`
 	}
 	if err := xml.Unmarshal(ju.Bytes(), &doc); err != nil || len(doc.Suites) != 1 ||
-		doc.Suites[0].Failures != 1 || doc.Suites[0].Skipped != 1 || doc.Suites[0].Tests != 3 {
+		doc.Suites[0].Failures != 1 || doc.Suites[0].Errors != 1 || doc.Suites[0].Skipped != 1 || doc.Suites[0].Tests != 4 {
 		t.Errorf("%v in %s", err, &ju)
+	}
+}
+
+// What the kit cannot do is not the program's failure, whatever follows from it.
+func TestWhatTheKitCannotDoIsNoFailure(t *testing.T) {
+	t.Parallel()
+	r := &run{Suite: Suite{Timeout: time.Minute}}
+	dir := filepath.Join(t.TempDir(), "trial")
+	got := r.try(t.Context(), Criterion{try: func(t *trial) {
+		t.put(filepath.Join(dir, "missing", "file"), text("hello"))
+		t.fail("anything", "nothing")
+		t.skip("enough")
+	}}, dir)
+	if got.Verdict != Error || got.Failure != nil || got.Skipped != "" || !strings.HasPrefix(got.Error, "making a file: ") {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -211,8 +237,8 @@ func TestProxiesShapeButDoNotChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.say(string(b[:400]), string(b[400:])).halfClose().take(want)
-			if tr.failure != nil {
-				t.Fatal(tr.failure.text())
+			if tr.over() {
+				t.Fatal(tr.broken, tr.failure)
 			}
 			tt.check(t, <-reads, time.Since(began))
 		})
@@ -226,8 +252,8 @@ func TestAProxyResetsBothSides(t *testing.T) {
 	t.Cleanup(tr.cleanUp)
 	p := tr.dial(nil, tr.proxy(target, shape{resetAfter: 300}))
 	p.give(random(1, 1000)).awaitEnd(patience, "", "after a reset")
-	if tr.failure != nil || p.end != reset {
-		t.Errorf("%v, %v", tr.failure, p.end)
+	if tr.over() || p.end != reset {
+		t.Errorf("%s %v, %v", tr.broken, tr.failure, p.end)
 	}
 	sum := 0
 	for _, n := range <-reads {
@@ -285,8 +311,8 @@ func gradeInANetworkOfItsOwn(t *testing.T, discipline string) {
 			}
 		}
 		tr.cleanUp()
-		if tr.failure != nil {
-			t.Errorf("%s: %s", p, tr.failure.text())
+		if tr.over() {
+			t.Errorf("%s: %s %v", p, tr.broken, tr.failure)
 		}
 	}
 }

@@ -51,6 +51,10 @@ func (t *trial) accept(ln *net.TCPListener) *peer {
 	ln.SetDeadline(t.deadline(patience))
 	conn, err := ln.AcceptTCP()
 	t.started()
+	if lacking(err) {
+		t.cannot("accepting a connection", err)
+		return t.peer(nil, "")
+	}
 	if err != nil {
 		t.fail("the client to connect", "%v", err)
 		return t.peer(nil, "")

@@ -68,11 +68,25 @@ func (t *trial) dial(n *network, addr string) *peer {
 		return t.peer(nil, "")
 	}
 	conn, err := t.tryDial(n, addr, patience)
+	if lacking(err) {
+		t.cannot("connecting", err)
+		return t.peer(nil, "")
+	}
 	if err != nil {
 		t.fail("a connection to the server", "%v", err)
 		return t.peer(nil, "")
 	}
 	return t.peer(conn, "connected to "+addr)
+}
+
+// lacking says that an error is for want of something on the kit's side.
+func lacking(err error) bool {
+	for _, cause := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 // tryDial is dial where it need not succeed.

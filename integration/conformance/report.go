@@ -12,11 +12,14 @@ import (
 // Verdict is what became of a criterion.
 type Verdict string
 
-// The verdicts. A criterion is skipped where this machine cannot try it.
+// The verdicts. A criterion is skipped where this machine cannot try it; an error
+// is that it was tried, and what the kit had to do for that did not work, such as
+// to write a file on a disk that is full.
 const (
-	Pass Verdict = "pass"
-	Fail Verdict = "fail"
-	Skip Verdict = "skip"
+	Pass  Verdict = "pass"
+	Fail  Verdict = "fail"
+	Skip  Verdict = "skip"
+	Error Verdict = "error"
 )
 
 // Result is the verdict on one criterion.
@@ -26,6 +29,7 @@ type Result struct {
 	Took    time.Duration `json:"took"` // nanoseconds
 	Failure *Failure      `json:"failure,omitempty"`
 	Skipped string        `json:"skipped,omitempty"` // why
+	Error   string        `json:"error,omitempty"`   // what could not be done
 	Note    string        `json:"note,omitempty"`    // how it was tried, where that is not what was meant
 }
 
@@ -38,12 +42,13 @@ type Report struct {
 	Results  []Result           `json:"results"`
 }
 
-// Tally counts criteria and their weights. Those that were skipped are in
-// neither of the weights.
+// Tally counts criteria and their weights. Those that were skipped, or could not
+// be judged, are in neither of the weights.
 type Tally struct {
 	Passed  int `json:"passed"`
 	Failed  int `json:"failed"`
 	Skipped int `json:"skipped"`
+	Errors  int `json:"errors"`
 	Points  int `json:"points"` // the weights of those that passed
 	OutOf   int `json:"outOf"`  // and of those that passed or failed
 }
@@ -52,6 +57,9 @@ func (t *Tally) add(r Result) {
 	switch r.Verdict {
 	case Skip:
 		t.Skipped++
+		return
+	case Error:
+		t.Errors++
 		return
 	case Pass:
 		t.Passed++
@@ -66,6 +74,9 @@ func (t Tally) String() string {
 	s := fmt.Sprintf("%d of %d hold, %d of %d points", t.Passed, t.Passed+t.Failed, t.Points, t.OutOf)
 	if t.Skipped > 0 {
 		s += fmt.Sprintf(", %d skipped", t.Skipped)
+	}
+	if t.Errors > 0 {
+		s += fmt.Sprintf(", %d could not be judged", t.Errors)
 	}
 	return s
 }
@@ -82,11 +93,15 @@ func newReport(commands map[Program]string, results []Result, took time.Duration
 	return r
 }
 
-// Conforms says that all required criteria hold that could be tried.
-func (r Report) Conforms() bool { return r.Required.Failed == 0 }
+// Conforms says that all required criteria hold that could be tried here, and
+// that none has ended in an error.
+func (r Report) Conforms() bool { return r.Required.Failed == 0 && r.Unjudged() == 0 }
+
+// Unjudged is how many criteria have ended in an error.
+func (r Report) Unjudged() int { return r.Required.Errors + r.Robust.Errors }
 
 // colours of verdicts on a terminal (ECMA-48).
-var colours = map[Verdict]string{Pass: "\x1b[32m", Fail: "\x1b[31m", Skip: "\x1b[33m"}
+var colours = map[Verdict]string{Pass: "\x1b[32m", Fail: "\x1b[31m", Skip: "\x1b[33m", Error: "\x1b[35m"}
 
 // WriteText writes the report for people, with colours if it goes to a terminal.
 func (r Report) WriteText(w io.Writer, colour bool) error {
@@ -105,8 +120,11 @@ func (r Report) WriteText(w io.Writer, colour bool) error {
 			fmt.Fprintf(&b, "\n  %s\n", group)
 		}
 		verdict := fmt.Sprintf("%-4s", res.Verdict)
-		if res.Verdict == Fail {
+		switch res.Verdict {
+		case Fail:
 			verdict = "FAIL"
+		case Error:
+			verdict = "ERR "
 		}
 		if colour {
 			verdict = colours[res.Verdict] + verdict + "\x1b[0m"
@@ -115,6 +133,9 @@ func (r Report) WriteText(w io.Writer, colour bool) error {
 		fmt.Fprintf(&b, "    %s %-34s %-8s %2d  %s\n", verdict, name, kind(res.Required), res.Weight, res.Sentence)
 		if res.Verdict == Skip {
 			fmt.Fprintf(&b, "           skipped: %s\n", res.Skipped)
+		}
+		if res.Verdict == Error {
+			fmt.Fprintf(&b, "           not judged, since the kit could not go on: %s\n", res.Error)
 		}
 		if res.Note != "" {
 			fmt.Fprintf(&b, "           note: %s\n", res.Note)
@@ -166,12 +187,14 @@ func (r Report) WriteJUnit(w io.Writer) error {
 		ClassName string   `xml:"classname,attr"`
 		Time      string   `xml:"time,attr"`
 		Failure   *message `xml:"failure"`
+		Error     *message `xml:"error"`
 		Skipped   *message `xml:"skipped"`
 	}
 	type testSuite struct {
 		Name     string     `xml:"name,attr"`
 		Tests    int        `xml:"tests,attr"`
 		Failures int        `xml:"failures,attr"`
+		Errors   int        `xml:"errors,attr"`
 		Skipped  int        `xml:"skipped,attr"`
 		Cases    []testCase `xml:"testcase"`
 	}
@@ -199,6 +222,9 @@ func (r Report) WriteJUnit(w io.Writer) error {
 		case Skip:
 			suite.Skipped++
 			c.Skipped = &message{Message: res.Skipped}
+		case Error:
+			suite.Errors++
+			c.Error = &message{Message: res.Error}
 		}
 		suite.Cases = append(suite.Cases, c)
 	}

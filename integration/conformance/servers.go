@@ -1079,7 +1079,7 @@ func serviceCriteria(p Program) []Criterion {
 			Sentence: "Connections on which nothing happens cost no processor time.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				for i, c := range s.connectAll(12) {
+				for i, c := range s.crowd(12) {
 					switch i % 3 {
 					case 0:
 						c.say(confirm)

@@ -192,6 +192,8 @@ func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
 		result.Failure.Wire, result.Failure.Omitted = t.tapes.events()
 	case t.skipped != "":
 		result.Verdict, result.Skipped = Skip, t.skipped
+	case t.broken != "":
+		result.Verdict, result.Error = Error, t.broken
 	}
 	return result
 }

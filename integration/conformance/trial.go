@@ -26,6 +26,7 @@ type trial struct {
 	starting *process // the last one that was started, until it has
 	failure  *Failure
 	skipped  string
+	broken   string // what the kit could not do
 	dirs     int
 	cleanups []func()
 }
@@ -48,7 +49,7 @@ type Failure struct {
 func (t *trial) fail(expected, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.failure != nil || t.skipped != "" {
+	if t.decided() {
 		return
 	}
 	if t.ctx.Err() != nil {
@@ -61,16 +62,29 @@ func (t *trial) fail(expected, format string, args ...any) {
 func (t *trial) skip(why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.failure == nil && t.skipped == "" {
+	if !t.decided() {
 		t.skipped = why
 	}
 }
 
-// over says that the trial has failed, or was skipped.
+// cannot ends a trial in which something fails on the kit's own side: it says
+// nothing about the program.
+func (t *trial) cannot(doing string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.decided() {
+		t.broken = fmt.Sprintf("%s: %v", doing, err)
+	}
+}
+
+// decided is over for who holds t.mu.
+func (t *trial) decided() bool { return t.failure != nil || t.skipped != "" || t.broken != "" }
+
+// over says that the trial has failed, was skipped, or cannot go on.
 func (t *trial) over() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failure != nil || t.skipped != ""
+	return t.decided()
 }
 
 // ensure is a plain condition.
@@ -78,11 +92,6 @@ func (t *trial) ensure(ok bool, expected, format string, args ...any) {
 	if !ok {
 		t.fail(expected, format, args...)
 	}
-}
-
-// cannot tells of what fails on the kit's own side.
-func (t *trial) cannot(doing string, err error) {
-	t.fail("the kit to be able to go on", "%s: %v", doing, err)
 }
 
 // later has f called when the trial is over, last one first.
