@@ -310,6 +310,16 @@ func clientTimeouts() []Criterion {
 					return t.proxy(ln.Addr().String(), shape{rate: 3 * mib / 2})
 				})
 			}},
+		{Name: "slow-end", Weight: 1, load: idle,
+			Sentence: "So may one that takes what the client's system still holds when all of the file is written.",
+			try: func(t *trial) {
+				p := random(1, 3*mib)
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: p})
+				s := t.accept(ln).narrow().hearHeader()
+				s.takeSlowly(p, 200<<10).close()
+				c.succeeds(sometime, "after the server has closed")
+			}},
 	}
 }
 

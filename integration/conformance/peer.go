@@ -331,6 +331,36 @@ func (p *peer) take(want payload) *peer {
 	return p
 }
 
+// narrow has the system keep little of what comes and is not read, so that the
+// other side's does. It is for who has not let the other side send anything yet.
+func (p *peer) narrow() *peer {
+	if !p.over() {
+		if err := p.conn.SetReadBuffer(64 << 10); err != nil {
+			p.t.cannot("setting a buffer", err)
+		}
+	}
+	return p
+}
+
+// takeSlowly is take with so many bytes a second, steadily.
+func (p *peer) takeSlowly(want payload, rate int) *peer {
+	if p.over() {
+		return p
+	}
+	// Ten times a second; what is read too late is not made up for.
+	pause := time.NewTicker(time.Second / 10)
+	defer pause.Stop()
+	for int64(len(p.in)) < want.length() && !p.over() && p.end == "" {
+		got := p.readUpTo(rate/10, p.patience)
+		if got == nil && p.end == "" {
+			p.t.fail("the payload "+want.String(), "%d bytes, then nothing for %v", len(p.in), p.patience)
+		}
+		p.in = append(p.in, got...)
+		<-pause.C
+	}
+	return p.take(want)
+}
+
 var errEnded = errors.New("the connection ended")
 
 // peerReader reads what comes up to the end of stream.
