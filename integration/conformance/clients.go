@@ -5,8 +5,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -82,68 +84,97 @@ func clientCriteria() []section {
 
 func clientArguments() []Criterion {
 	type refusal struct {
-		why  string
-		args func(file string) []string
+		why   string
+		names string // what the complaint has to name, if anything
+		args  func(t *trial, file string) []string
 	}
-	nobody := func() string {
+	nobody := func(t *trial) string {
 		port, err := freePort()
 		if err != nil {
-			return "9"
+			t.cannot("looking for a port", err)
 		}
 		return strconv.Itoa(port)
 	}
+	port := func(port string) refusal {
+		return refusal{fmt.Sprintf("for the port %q", port), port,
+			func(t *trial, file string) []string { return []string{"127.0.0.1", port, file} }}
+	}
 	var (
 		counts = []refusal{
-			{"without arguments", func(file string) []string { return nil }},
-			{"without a port and a file", func(file string) []string { return []string{"127.0.0.1"} }},
-			{"without a file", func(file string) []string { return []string{"127.0.0.1", nobody()} }},
+			{"without arguments", "", func(t *trial, file string) []string { return nil }},
+			{"without a port and a file", "", func(t *trial, file string) []string { return []string{"127.0.0.1"} }},
+			{"without a file", "", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t)} }},
 		}
-		ports = []refusal{
-			{"for the port abc", func(file string) []string { return []string{"127.0.0.1", "abc", file} }},
-			{"for the port -1", func(file string) []string { return []string{"127.0.0.1", "-1", file} }},
-			{"for the port 65536", func(file string) []string { return []string{"127.0.0.1", "65536", file} }},
+		extra = []refusal{
+			{"with an argument too many", "", func(t *trial, file string) []string {
+				ln := t.listen(nil) // or to be refused would do
+				if t.over() {
+					return nil
+				}
+				return []string{"127.0.0.1", strconv.Itoa(ln.Addr().(*net.TCPAddr).Port), file, "more"}
+			}},
 		}
-		host = []refusal{
-			{"for an unknown host", func(file string) []string { return []string{"no-such-host.invalid", "5000", file} }},
+		ports = []refusal{port("abc"), port("-1"), port("65536")}
+		none  = []refusal{port("0"), port("")}
+		host  = []refusal{
+			{"for an unknown host", "no-such-host.invalid", func(t *trial, file string) []string { return []string{"no-such-host.invalid", "5000", file} }},
 		}
 		refused = []refusal{
-			{"if nobody listens", func(file string) []string { return []string{"127.0.0.1", nobody(), file} }},
+			{"if nobody listens", "127.0.0.1", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), file} }},
 		}
 		missing = []refusal{
-			{"for a file that is missing", func(file string) []string { return []string{"127.0.0.1", nobody(), file + ".missing"} }},
-			{"for a file that is a directory", func(file string) []string { return []string{"127.0.0.1", nobody(), filepath.Dir(file)} }},
+			{"for a file that is missing", "payload.missing", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), file + ".missing"} }},
+			{"for a file that is a directory", "", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), filepath.Dir(file)} }},
 		}
 	)
-	fails := func(strict bool, lists ...[]refusal) func(*trial) {
+	fails := func(within time.Duration, check func(c *process, r refusal), lists ...[]refusal) func(*trial) {
 		return func(t *trial) {
 			file := filepath.Join(t.directory(), "payload")
 			t.put(file, text("hello"))
-			var all []refusal
-			for _, l := range lists {
-				all = append(all, l...)
-			}
+			all := slices.Concat(lists...)
 			t.sideBySide(len(all), func(i int) {
-				c := t.start(launch{args: all[i].args(file)})
-				c.fails(late, all[i].why)
-				if strict {
-					c.complains(all[i].why)
-				}
+				c := t.start(launch{args: all[i].args(t, file)})
+				c.fails(within, all[i].why)
+				check(c, all[i])
 			})
 		}
 	}
+	exits := func(c *process, r refusal) {}
+	complains := func(c *process, r refusal) { c.complains(r.why) }
 	return []Criterion{
-		{Name: "incorrect-arguments", Weight: 2, Required: true, try: fails(false, counts),
+		{Name: "incorrect-arguments", Weight: 2, Required: true, try: fails(late, exits, counts),
 			Sentence: "Missing arguments end the program with a non-zero exit code."},
-		{Name: "incorrect-port", Weight: 3, Required: true, try: fails(false, ports),
+		{Name: "incorrect-port", Weight: 3, Required: true, try: fails(late, exits, ports),
 			Sentence: "So does a port that is none (`abc`, `-1`, `65536`)."},
-		{Name: "unknown-host", Weight: 3, Required: true, try: fails(false, host),
+		{Name: "unknown-host", Weight: 3, Required: true, try: fails(late, exits, host),
 			Sentence: "So does a host that nobody knows."},
-		{Name: "refused", Weight: 2, Required: true, try: fails(false, refused),
+		{Name: "refused", Weight: 2, Required: true, try: fails(late, exits, refused),
 			Sentence: "So does a port at which nobody listens."},
-		{Name: "unreadable-file", Weight: 2, Required: true, try: fails(false, missing),
+		{Name: "unreadable-file", Weight: 2, Required: true, try: fails(late, exits, missing),
 			Sentence: "So does a file that cannot be read."},
-		{Name: "complaint", Weight: 1, try: fails(true, counts, ports, host, refused, missing),
+		{Name: "forbidden-file", Weight: 1,
+			Sentence: "So does one that it may not read; it says so in one line `ERROR: …` on stderr.",
+			try: func(t *trial) {
+				file := filepath.Join(t.directory(), "payload")
+				t.put(file, text("hello"))
+				if err := os.Chmod(file, 0); err != nil {
+					t.cannot("forbidding a file", err)
+				}
+				c := t.start(launch{args: []string{"127.0.0.1", nobody(t), file}, prelude: t.withoutPrivileges()})
+				c.fails(late, "for a file that it may not read")
+				c.complains("for a file that it may not read")
+			}},
+		{Name: "arguments-at-once", Weight: 1, try: fails(soon, exits, counts, extra, ports, none),
+			Sentence: "Missing and extra arguments, and a port that is none, also `0` and an empty one, end it within a second."},
+		{Name: "complaint", Weight: 1, try: fails(late, complains, counts, extra, ports, none, host, refused, missing),
 			Sentence: "Each of these is told in one line `ERROR: …` on stderr."},
+		{Name: "complaint-names", Weight: 1,
+			Sentence: "That line says where: it names the port, the host or the file that it is about.",
+			try: fails(late, func(c *process, r refusal) {
+				if !c.t.over() {
+					c.t.ensure(strings.Contains(c.err.String(), r.names), fmt.Sprintf("a line on stderr that names %s", r.names), "%s", oneLine(c.err.String()))
+				}
+			}, ports, host, refused, missing)},
 	}
 }
 
@@ -285,7 +316,7 @@ func clientTimeouts() []Criterion {
 			try:      givesUp(false, func(s *peer) { s.say(greeting) })},
 		{Name: "payload-time-out", Weight: 3, Required: true, load: idle,
 			Sentence: "Or if the server takes nothing of the payload for ten seconds.",
-			try:      givesUp(true, func(s *peer) { s.hearHeader() })},
+			try:      givesUp(true, func(s *peer) { s.narrow().hearHeader() })},
 		{Name: "close-time-out", Weight: 2, load: idle,
 			Sentence: "Or if the server does not close within ten seconds after the client has ended its stream.",
 			try:      givesUp(false, func(s *peer) { s.hearHeader().take(text("hello")) })},
@@ -363,10 +394,7 @@ func clientEndings() []Criterion {
 			try: fails(true, "since the server closed before it had the whole payload", func(s *peer) {
 				s.hearHeader().halfClose()
 				s.t.pace(4 * moment)
-				// Whether it goes on sending or not, nobody stops it.
-				for !s.over() && s.end == "" && s.read(sometime) != nil {
-				}
-				s.close()
+				s.discard().close() // whether it goes on sending or not, nobody stops it
 			})},
 		{Name: "wrong-greeting", Weight: 1,
 			Sentence: "So does one that greets wrongly.",
@@ -381,6 +409,51 @@ func clientEndings() []Criterion {
 					}
 					c.fails(sometime, fmt.Sprintf("since the server greeted by %q", words))
 				}
+			}},
+		{Name: "stops-within-a-second", Weight: 1,
+			Sentence: "SIGINT and SIGTERM end it within a second wherever it is, with one line on stderr at the most.",
+			try: func(t *trial) {
+				places := []struct {
+					payload payload
+					script  func(s *peer)
+				}{
+					{text("hello"), func(s *peer) {}},
+					{random(1, 64*mib), func(s *peer) { s.narrow().hearHeader() }},
+					{text("hello"), func(s *peer) { s.hearHeader().take(text("hello")) }},
+				}
+				t.sideBySide(len(places), func(i int) {
+					for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+						ln := t.listen(nil)
+						c := t.send(ln, sending{payload: places[i].payload})
+						places[i].script(t.accept(ln))
+						t.pace(2 * moment)
+						c.signal(sig)
+						if c.wait(soon, "after "+signalName(sig)) {
+							t.ensure(strings.Count(c.err.String(), "\n") <= 1, "one line on stderr at the most, after "+signalName(sig), "%s", oneLine(c.err.String()))
+						}
+					}
+				})
+			}},
+		{Name: "stop-is-no-end", Weight: 1,
+			Sentence: "A server sees a reset, and no end of stream, if such a signal comes in the middle of the payload: it is not to take a part for the whole.",
+			try: func(t *trial) {
+				for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+					ln := t.listen(nil)
+					c := t.send(ln, sending{payload: random(1, 64*mib)})
+					s := t.accept(ln).narrow().hearHeader()
+					t.pace(2 * moment)
+					c.signal(sig)
+					s.discard().ends(reset, "after "+signalName(sig)+" in the middle of the payload")
+				}
+			}},
+		{Name: "abort-is-no-end", Weight: 1, load: idle,
+			Sentence: "So it does if the client gives up since the server has taken nothing for ten seconds.",
+			try: func(t *trial) {
+				ln := t.listen(nil)
+				c := t.send(ln, sending{payload: random(1, 64*mib)})
+				s := t.accept(ln).narrow().hearHeader()
+				c.wait(late, "since the server does nothing more")
+				s.discard().ends(reset, "since the client has given up in the middle of the payload")
 			}},
 		{Name: "waits-for-close", Weight: 2,
 			Sentence: "It does not end before the server has closed.",
@@ -430,9 +503,7 @@ func clientNetworks() (all []Criterion) {
 				t.cannot("making a proxy", err)
 			}
 			c := t.send(ln, sending{host: host, port: port, payload: random(1, 4*mib)})
-			s := t.accept(ln).hearHeader()
-			for !s.over() && s.end == "" && s.read(patience) != nil {
-			}
+			t.accept(ln).hearHeader().discard()
 			c.fails(late, "since the connection was reset")
 		}})
 	for _, size := range sizes[:3] {

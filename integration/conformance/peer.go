@@ -331,6 +331,13 @@ func (p *peer) take(want payload) *peer {
 	return p
 }
 
+// discard takes what comes until nothing more does.
+func (p *peer) discard() *peer {
+	for !p.over() && p.end == "" && p.read(p.patience) != nil {
+	}
+	return p
+}
+
 // narrow has the system keep little of what comes and is not read, so that the
 // other side's does. It is for who has not let the other side send anything yet.
 func (p *peer) narrow() *peer {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -179,6 +180,19 @@ func (t *trial) sideBySide(n int, script func(i int)) {
 		wg.Go(func() { script(i) })
 	}
 	wg.Wait()
+}
+
+// withoutPrivileges is a prelude that takes from a program what only root may do
+// with files and ports.
+func (t *trial) withoutPrivileges() (prelude string) {
+	if os.Getuid() != 0 {
+		return ""
+	}
+	const bounds = "--bounding-set=-dac_override,-dac_read_search,-net_bind_service" // capabilities(7)
+	if err := exec.CommandContext(t.ctx, "setpriv", bounds, "true").Run(); err != nil {
+		t.skip("nothing is forbidden to root, whose privileges cannot be taken away here: setpriv: " + err.Error())
+	}
+	return "exec setpriv " + bounds + ` "$@"; false`
 }
 
 // directory makes a fresh one.

@@ -11,6 +11,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,9 +45,13 @@ func main() {
 	case program == "hold": // the child of a server that has children do its work
 		b, _ := io.ReadAll(os.Stdin)
 		os.Stdout.Write(b)
-	case program == "client" && len(args) == 3:
+	case program == "client" && (len(args) == 3 || len(args) > 3 && mistake == "ignores-what-is-too-much"):
 		c := client{mistake: mistake}
-		if err := c.run(args[0], args[1], args[2]); err != nil {
+		err := c.run(args[0], args[1], args[2])
+		if err != nil && mistake == "complains-vaguely" {
+			err = errors.New("something went wrong")
+		}
+		if err != nil {
 			os.Exit(complain(err))
 		}
 	case program == "server-s" && len(args) == 1, program == "server" && len(args) == 2:
@@ -436,16 +441,42 @@ func (c *client) run(host, port, file string) error {
 	if info, err := in.Stat(); err != nil || info.IsDir() {
 		return fmt.Errorf("cannot read %s: %v", file, err)
 	}
+	ctx, forget := context.Background(), func() {}
+	switch c.mistake {
+	case "leaves-signals-to-the-system":
+	case "ignores-signals":
+		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	default:
+		ctx, forget = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	}
+	defer forget()
 	dialer := net.Dialer{Timeout: c.limit()}
 	if c.mistake == "connects-for-ever" {
 		dialer.Timeout = 0
 	}
-	conn, err := dialer.Dial("tcp", net.JoinHostPort(host, port))
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	tcp := conn.(*net.TCPConn)
+	stop := context.AfterFunc(ctx, func() { c.abort(tcp) })
+	defer stop()
+	if err := c.talk(tcp, in); err != nil {
+		c.abort(tcp)
+		return err
+	}
+	return tcp.Close()
+}
+
+// abort closes a connection such that nobody takes what was sent for the whole.
+func (c *client) abort(conn *net.TCPConn) {
+	if c.mistake != "aborts-in-order" {
+		conn.SetLinger(0)
+	}
+	conn.Close()
+}
+
+func (c *client) talk(tcp *net.TCPConn, in io.Reader) error {
 	if c.mistake != "leaves-much-to-the-system" {
 		// What the system still has to send when all is written takes no time
 		// that a slow server could not spare from the limit on its close.
@@ -453,7 +484,7 @@ func (c *client) run(host, port, file string) error {
 			return err
 		}
 	}
-	payload := io.Reader(in)
+	payload := in
 	switch c.mistake {
 	case "adds-a-newline":
 		payload = io.MultiReader(in, strings.NewReader("\n"))
