@@ -338,7 +338,7 @@ func (s *server) savedAll(payloads []payload) {
 	}
 }
 
-func label(i int) string { return fmt.Sprintf("payload %03d\n", i) }
+func label(i int) string { return fmt.Sprintf("payload %04d\n", i) }
 
 // many are n payloads of the same length that can be told from each other.
 func many(n int, size int64) []payload {

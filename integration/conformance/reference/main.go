@@ -113,6 +113,13 @@ func (s *server) prepare() error {
 	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		return err
 	}
+	if s.mistake != "finds-out-too-late" {
+		f, err := os.Create(filepath.Join(s.dir, ".0.part"))
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
 	left, err := filepath.Glob(filepath.Join(s.dir, ".*.part"))
 	for _, name := range left {
 		os.Remove(name)
@@ -157,6 +164,9 @@ func (s *server) serve(ln net.Listener, signals <-chan os.Signal) int {
 
 // places is how many connections there are descriptors for, with a file each.
 func (s *server) places() int {
+	if s.mistake == "has-places-for-few" {
+		return 500
+	}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 100
