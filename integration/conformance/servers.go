@@ -808,6 +808,27 @@ func fileCriteria() []Criterion {
 		c := s.connect().greet()
 		return s, c.give(later)
 	}
+	// watch looks every millisecond until the server has closed, or look has seen
+	// enough.
+	watch := func(c *peer, look func() (enough bool)) {
+		ended := make(chan struct{})
+		c.t.sideBySide(2, func(i int) {
+			if i == 0 {
+				defer close(ended)
+				c.awaitEnd(workload, "", "once the client has ended its stream")
+				return
+			}
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for !c.t.over() && !look() {
+				select {
+				case <-tick.C:
+				case <-ended:
+					return
+				}
+			}
+		})
+	}
 	return []Criterion{
 		{Name: "appears-whole", Weight: 2,
 			Sentence: "While a payload arrives, its `N.file` is not there yet, and what is there has a hidden name.",
@@ -849,40 +870,26 @@ func fileCriteria() []Criterion {
 			Sentence: "Also while the server saves, who reads `N.file` finds the old one whole or the new one whole.",
 			try: func(t *trial) {
 				s, c := saving(t)
-				ended := make(chan struct{})
-				t.sideBySide(2, func(i int) {
-					if i == 0 {
-						c.halfClose().ends(orderly, "once the client has ended its stream")
-						close(ended)
-						return
-					}
-					for !t.over() {
-						s.holdsWhole(1, earlier, later)
-						select {
-						case <-ended:
-							return
-						default:
-						}
-					}
+				watch(c.halfClose(), func() bool {
+					s.holdsWhole(1, earlier, later)
+					return false
 				})
+				c.ends(orderly, "once the client has ended its stream")
 				s.tells(received(later))
 			}},
 		{Name: "killed-while-it-saves", Weight: 1,
 			Sentence: "So does who reads it after the server was killed just then.",
 			try: func(t *trial) {
 				s, c := saving(t)
-				old, err := os.Stat(s.path(1))
-				if err != nil {
-					t.cannot("looking at a file", err)
-				}
-				c.halfClose()
 				// The worst moment is when the first of it can be seen.
-				for began := time.Now(); !t.over() && time.Since(began) < workload; {
-					if now, err := os.Stat(s.path(1)); err != nil || !os.SameFile(old, now) ||
-						now.Size() != old.Size() || now.ModTime() != old.ModTime() {
-						break
+				watch(c.halfClose(), func() bool {
+					info, err := os.Stat(s.path(1))
+					if err == nil && info.Size() == earlier.length() {
+						return false
 					}
-				}
+					s.signal(syscall.SIGKILL)
+					return true
+				})
 				s.signal(syscall.SIGKILL)
 				s.wait(sometime, "after SIGKILL")
 				s.holdsWhole(1, earlier, later)

@@ -387,7 +387,7 @@ func (s *server) save(c *net.TCPConn, in io.Reader, n int, err error, early bool
 			b, rerr := io.ReadAll(in)
 			if src, err = bytes.NewReader(b), rerr; err == nil {
 				os.WriteFile(final(), b[:len(b)/2], mode)
-				<-time.After(100 * time.Millisecond)
+				<-time.After(500 * time.Millisecond)
 				err = os.WriteFile(final(), b, mode)
 			}
 		}
