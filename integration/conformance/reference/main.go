@@ -302,10 +302,11 @@ func (s *server) handshake(c *net.TCPConn, in io.Reader) error {
 		in.Read(b[:])
 		in = io.MultiReader(bytes.NewReader(b[:]), in)
 	}
-	c.Write([]byte(greeting))
+	words := greeting
 	if s.mistake == "greets-twice-at-once" {
-		c.Write([]byte(greeting))
+		words += greeting
 	}
+	c.Write([]byte(words))
 	if err := s.expect(in, confirm); err != nil {
 		return err
 	}
