@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -119,4 +120,13 @@ func usage(root int) (cpu time.Duration, peak int64, err error) {
 		return 0, 0, fmt.Errorf("process %d: %w", root, os.ErrNotExist)
 	}
 	return cpu, peak, nil
+}
+
+// room is how many bytes can be written in a directory.
+func room(dir string) (int64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), nil
 }

@@ -35,4 +35,5 @@ func endWithParent(*syscall.SysProcAttr) {}
 // descendants are not known here: those in the program's group are killed with it.
 func descendants(int) []int { return nil }
 
-func adopt() (func(), error) { return func() {}, nil }
+func adopt() (func(), error)     { return func() {}, nil }
+func room(string) (int64, error) { return 0, errors.ErrUnsupported }

@@ -226,6 +226,16 @@ func shorten(lines []string) string {
 	return s
 }
 
+// needsRoom sees to it that no server is blamed for a disk that was full before.
+func (s *server) needsRoom(bytes int64) {
+	if s.t.over() || s.t.program != Server {
+		return
+	}
+	if left, err := room(s.files); err == nil && left < bytes {
+		s.t.cannot("looking for room", fmt.Errorf("%d MiB are needed in %s, and only %d are left", bytes/mib, s.files, left/mib))
+	}
+}
+
 func (s *server) path(n int) string { return filepath.Join(s.files, strconv.Itoa(n)+".file") }
 
 // saved expects the outcome of connection n in its file.

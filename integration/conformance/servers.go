@@ -660,6 +660,17 @@ func countCriteria() []Criterion {
 				second.say("hello").halfClose().ends(orderly, "once the client has ended its stream")
 				s.tells(received(text("abc")), received(text("hello")))
 			}},
+		{Name: "stores-nothing", Weight: 1,
+			Sentence: "It stores nothing where it was started.",
+			try: func(t *trial) {
+				s := t.serve(serving{})
+				s.connect().upload(random(1, 100_000))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.tells(received(random(1, 100_000)), failed)
+				if !t.over() {
+					t.ensure(len(t.names(s.dir)) == 0, "nothing where the server was started", "%v", t.names(s.dir))
+				}
+			}},
 		{Name: "prints-plain-lines", Weight: 1,
 			Sentence: "It prints the count in decimal, or `ERROR`, and a line feed, and nothing else.",
 			try: func(t *trial) {
@@ -997,6 +1008,7 @@ func fileCriteria() []Criterion {
 // sendMany has n clients send payloads of a size, in a row or at once, and
 // expects all outcomes.
 func (s *server) sendMany(n int, size int64, together bool, connect func() *peer) {
+	s.needsRoom(int64(n) * size)
 	ps := many(n, size)
 	if together {
 		// Each begins at once when it is connected: where that may take long,
@@ -1149,6 +1161,7 @@ func serviceCriteria(p Program) []Criterion {
 			Sentence: "Memory does not grow with the file.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
+				s.needsRoom(161 * mib)
 				// peak looks before the end of the stream, too: a child that
 				// served the client may be gone soon after.
 				peak := func(what payload) int64 {

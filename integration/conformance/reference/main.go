@@ -277,6 +277,9 @@ func (s *server) connection(c *net.TCPConn, n int) error {
 			line = errorMark + "\n"
 			s.away(c, err)
 		}
+		if s.mistake == "keeps-a-log" {
+			os.WriteFile("server-s.log", []byte(line), 0o666)
+		}
 		if s.mistake == "keeps-its-output" {
 			s.kept.WriteString(line)
 			return nil
