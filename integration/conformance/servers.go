@@ -1143,7 +1143,7 @@ func serviceCriteria(p Program) []Criterion {
 			Sentence: "Connections on which nothing happens cost no processor time.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
-				for i, c := range s.crowd(12) {
+				for i, c := range s.crowd(100) {
 					switch i % 3 {
 					case 0:
 						c.say(confirm)
@@ -1155,7 +1155,7 @@ func serviceCriteria(p Program) []Criterion {
 				before, _ := s.usage()
 				t.pace(4 * time.Second)
 				after, _ := s.usage()
-				t.ensure(after-before < 400*time.Millisecond, "next to no processor time in four idle seconds", "%v", after-before)
+				t.ensure(after-before < 200*time.Millisecond, "next to no processor time in four idle seconds", "%v", after-before)
 			}},
 		{Name: "memory", Weight: 1, load: heavy,
 			Sentence: "Memory does not grow with the file.",
