@@ -160,7 +160,7 @@ func clientArguments() []Criterion {
 				if err := os.Chmod(file, 0); err != nil {
 					t.cannot("forbidding a file", err)
 				}
-				c := t.start(launch{args: []string{"127.0.0.1", nobody(t), file}, prelude: t.withoutPrivileges()})
+				c := t.start(launch{args: []string{"127.0.0.1", nobody(t), file}, prelude: t.without("dac_override", "dac_read_search")})
 				c.fails(late, "for a file that it may not read")
 				c.complains("for a file that it may not read")
 			}},

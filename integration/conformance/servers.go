@@ -135,7 +135,7 @@ func argumentCriteria(p Program) []Criterion {
 		{Name: "forbidden-port", Weight: 1,
 			Sentence: "So is one that it may not use.",
 			try: func(t *trial) {
-				how := serving{port: 81, unstarted: true, launch: launch{prelude: t.withoutPrivileges()}}
+				how := serving{port: 81, unstarted: true, launch: launch{prelude: t.without("net_bind_service")}}
 				if !privileged(how.port) {
 					t.skip(fmt.Sprintf("anybody may use port %d here", how.port))
 				}
@@ -179,7 +179,7 @@ func argumentCriteria(p Program) []Criterion {
 					if err := os.Chmod(dir, 0o555); err != nil {
 						t.cannot("forbidding a directory", err)
 					}
-					c := t.serve(serving{files: dir, unstarted: true, launch: launch{prelude: t.withoutPrivileges()}})
+					c := t.serve(serving{files: dir, unstarted: true, launch: launch{prelude: t.without("dac_override")}})
 					c.fails(soon, "if it may not write in FILE-DIR")
 					c.complains("if it may not write in FILE-DIR")
 				}})

@@ -182,13 +182,13 @@ func (t *trial) sideBySide(n int, script func(i int)) {
 	wg.Wait()
 }
 
-// withoutPrivileges is a prelude that takes from a program what only root may do
-// with files and ports.
-func (t *trial) withoutPrivileges() (prelude string) {
+// without is a prelude that takes capabilities(7) from a program, if it is run as
+// root: no more than are asked about, since it may need the others to start.
+func (t *trial) without(capabilities ...string) (prelude string) {
 	if os.Getuid() != 0 {
 		return ""
 	}
-	const bounds = "--bounding-set=-dac_override,-dac_read_search,-net_bind_service" // capabilities(7)
+	bounds := "--bounding-set=-" + strings.Join(capabilities, ",-")
 	if err := exec.CommandContext(t.ctx, "setpriv", bounds, "true").Run(); err != nil {
 		t.skip("nothing is forbidden to root, whose privileges cannot be taken away here: setpriv: " + err.Error())
 	}
