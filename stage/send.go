@@ -82,14 +82,15 @@ func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64
 	if s.Sent == nil {
 		s.Sent = new(Counter)
 	}
-	step := StepHandshake
+	step, before := StepHandshake, s.Sent.Count()
 	err := attend(ctx, nc, 0, HandlerFunc(func(ctx context.Context, c *Conn) error {
 		return s.send(ctx, c, payload, &step)
 	}), func(err error) bool { return err == nil })
+	sent := s.Sent.Count() - before
 	if err != nil {
-		err = &SendError{Step: step, Sent: s.Sent.Count(), Err: err}
+		err = &SendError{Step: step, Sent: sent, Err: err}
 	}
-	return s.Sent.Count(), err
+	return sent, err
 }
 
 func (s Sender) send(ctx context.Context, c *Conn, payload io.Reader, step *SendStep) error {

@@ -364,6 +364,27 @@ func TestSendOfAFileThatShrinks(t *testing.T) {
 	}
 }
 
+// A counter may serve several sends.
+func TestSendCountsItsOwnBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSender()
+		s.Sent = new(Counter)
+		for range 2 {
+			conn, server := wire()
+			done := play(server, shakes, hearsAll("hello"), net.Conn.Close)
+			if n, err := s.Send(t.Context(), conn, strings.NewReader("hello")); n != 5 || err != nil {
+				t.Errorf("sent %d, %v", n, err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := s.Sent.Count(); n != 10 {
+			t.Errorf("counted %d", n)
+		}
+	})
+}
+
 // A server that has closed before the client's end has not kept the payload,
 // even if nobody has looked until then.
 func TestSendTakesAnEarlyCloseForNoConfirmation(t *testing.T) {

@@ -151,6 +151,8 @@ func explain(err error, file, server string) error {
 		return cli.Exit(exitServer, fmt.Errorf("%s: in the handshake: %w; is it an Accio server, with a place free?", server, failed.Err))
 	case failed.Step == stage.StepConfirm && errors.Is(err, stage.ErrIdle):
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but nothing was confirmed: %w; a large file may need a longer --confirm-timeout", server, failed.Sent, file, failed.Err))
+	case failed.Step == stage.StepConfirm && errors.Is(err, stage.ErrProtocol):
+		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but nothing was confirmed: %w; is it an Accio server?", server, failed.Sent, file, failed.Err))
 	case failed.Step == stage.StepConfirm:
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but the server did not keep them: %w; its log may say why", server, failed.Sent, file, failed.Err))
 	case errors.Is(err, stage.ErrProtocol):

@@ -25,6 +25,13 @@ func showProgress(out *os.File, sent *stage.Counter, size int64) (finish func())
 		progressbar.OptionFullWidth(),
 		progressbar.OptionSetRenderBlankState(true),
 	)
+	show := func() {
+		count := sent.Count()
+		if count == size {
+			bar.Describe("waiting for the server")
+		}
+		bar.Set64(count)
+	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -33,9 +40,9 @@ func showProgress(out *os.File, sent *stage.Counter, size int64) (finish func())
 		for {
 			select {
 			case <-tick.C:
-				bar.Set64(sent.Count())
+				show()
 			case <-done:
-				bar.Set64(sent.Count())
+				show()
 				bar.Exit()
 				fmt.Fprintln(out)
 				return

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -80,19 +82,29 @@ func exit(err error) {
 	os.Exit(code)
 }
 
-// quoteNegative has a first argument such as -1 taken for what it is meant to
-// be, a (wrong) port, and not for a flag that does not exist.
+// quoteNegative has an argument such as -1 taken for what it is meant to be, a
+// (wrong) port, and not for a flag that does not exist.
 func quoteNegative(args []string) []string {
-	if len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' && strings.Trim(args[0][1:], "0123456789") == "" {
-		return append([]string{"--"}, args...)
+	for i, arg := range args {
+		if len(arg) > 1 && arg[0] == '-' && strings.Trim(arg[1:], "0123456789") == "" {
+			return slices.Insert(slices.Clone(args), i, "--")
+		}
 	}
 	return args
 }
 
-// Complain tells the user of err, in one line on standard error.
+// Complain tells the user of err, in one line on standard error. What a terminal
+// would not show, but obey, is escaped.
 func Complain(err error) {
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-	fmt.Fprintf(os.Stderr, "ERROR: %s\n", text)
+	var text strings.Builder
+	for _, r := range strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") {
+		if strconv.IsPrint(r) {
+			text.WriteRune(r)
+		} else {
+			text.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	fmt.Fprintf(os.Stderr, "ERROR: %s\n", text.String())
 }
 
 // Port is an argument that is the number of a TCP port.
