@@ -449,8 +449,10 @@ func TestADirectoryThatMayNoLongerBeWrittenFailsTheUploadAndNoOther(t *testing.T
 	s := serve(t, "server", func(l *launch, s *service) {
 		unprivileged(t, l, s.dir)
 	})
+	check(t, upload(s.port, "hello")) // it listens before it looks at the directory
+	s.outcome(received("hello"))
 	check(t, os.Chmod(s.dir.path, 0o555))
-	s.fails(s.connect().greet().send("hello").halfClose(), "1.file")
+	s.fails(s.connect().greet().send("hello").halfClose(), "2.file")
 	s.want = append(s.want, lost)
 	check(t, os.Chmod(s.dir.path, 0o777))
 	check(t, upload(s.port, "hello"))
