@@ -2,12 +2,14 @@ package conformance
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -67,6 +69,36 @@ func (p *peer) hearHeader() *peer {
 	return p.say(greeting).hear(confirm).say(greeting).hear(again)
 }
 
+// welcomes returns a port at which whoever connects is served well until the trial
+// is over: a client that has nothing to send is to find that out by itself.
+func (t *trial) welcomes() (port string) {
+	ln := t.listen(nil)
+	if t.over() {
+		return ""
+	}
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conn.SetDeadline(t.deadline(late))
+			// What the client makes of it is seen by how it ends.
+			io.WriteString(conn, greeting)
+			io.CopyN(io.Discard, conn, int64(len(confirm)))
+			io.WriteString(conn, greeting)
+			io.Copy(io.Discard, conn)
+			conn.Close()
+		}
+	})
+	t.later(func() { // the clients are killed by now
+		ln.Close()
+		work.Wait()
+	})
+	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+}
+
 // receive is what a server does, from the beginning to the end.
 func (p *peer) receive(want payload) *peer { return p.hearHeader().take(want).close() }
 
@@ -123,8 +155,8 @@ func clientArguments() []Criterion {
 			{"if nobody listens", "127.0.0.1", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), file} }},
 		}
 		missing = []refusal{
-			{"for a file that is missing", "payload.missing", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), file + ".missing"} }},
-			{"for a file that is a directory", "", func(t *trial, file string) []string { return []string{"127.0.0.1", nobody(t), filepath.Dir(file)} }},
+			{"for a file that is missing", "payload.missing", func(t *trial, file string) []string { return []string{"127.0.0.1", t.welcomes(), file + ".missing"} }},
+			{"for a file that is a directory", "", func(t *trial, file string) []string { return []string{"127.0.0.1", t.welcomes(), filepath.Dir(file)} }},
 		}
 	)
 	fails := func(within time.Duration, check func(c *process, r refusal), lists ...[]refusal) func(*trial) {
@@ -160,7 +192,7 @@ func clientArguments() []Criterion {
 				if err := os.Chmod(file, 0); err != nil {
 					t.cannot("forbidding a file", err)
 				}
-				c := t.start(launch{args: []string{"127.0.0.1", nobody(t), file}, prelude: t.without("dac_override", "dac_read_search")})
+				c := t.start(launch{args: []string{"127.0.0.1", t.welcomes(), file}, prelude: t.without("dac_override", "dac_read_search")})
 				c.fails(late, "for a file that it may not read")
 				c.complains("for a file that it may not read")
 			}},

@@ -446,6 +446,9 @@ func (c *client) run(host, port, file string) error {
 	in := os.Stdin
 	if file != "-" || c.mistake == "knows-no-standard-input" {
 		f, err := os.Open(file)
+		if info, serr := os.Stat(file); c.mistake == "takes-what-is-missing-for-empty" && (err != nil || serr == nil && info.IsDir()) {
+			f, err = os.Open(os.DevNull)
+		}
 		if err != nil {
 			return err
 		}
