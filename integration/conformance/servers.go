@@ -293,11 +293,15 @@ func signalCriteria(p Program) []Criterion {
 					s.holds(0, "after "+signalName(sig), "1.file")
 				}
 			}},
-		Criterion{Name: "restart", Weight: 1,
-			Sentence: "It can be started again on the same port at once.",
+		Criterion{Name: "restart", Weight: 1, load: idle,
+			Sentence: "It can be started again on the same port at once, also if it was the first to close a connection.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				s.connect().upload(text("before"))
+				// Whoever closes first keeps the connection in TIME_WAIT, and with
+				// it the port (RFC 9293, 3.6.1). All else than silence the server may
+				// answer by a reset, after which nothing is kept.
+				s.connect().awaitEnd(silence+sometime, greeting, "since the client is silent").close()
 				s.connect().greet().say("some payload")
 				t.pace(moment)
 				s.signal(syscall.SIGTERM)
@@ -487,6 +491,7 @@ func silenceCriteria(p Program) []Criterion {
 				t.ensure(took > silence-time.Second, "ten seconds of patience", "the server gave up after %.2f s", took.Seconds())
 				t.ensure(took < silence+2*time.Second+t.slack(), "the server to give up after ten seconds", "that took %.2f s", took.Seconds())
 				s.tells(failed)
+				s.holds(settling, "after a client that was silent", "1.file")
 			}})
 	}
 	return append(all,
@@ -588,6 +593,7 @@ func endingCriteria() []Criterion {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				var want []outcome
+				var files []string
 				for _, step := range []struct {
 					said    string
 					payload int64
@@ -600,8 +606,10 @@ func endingCriteria() []Criterion {
 					t.pace(2 * moment)
 					c.breakOff()
 					want = append(want, failed)
+					files = append(files, fmt.Sprintf("%d.file", len(want)))
 				}
 				s.tells(want...)
+				s.holds(settling, "after connections that broke", files...)
 			}},
 		{Name: "served-after-accidents", Weight: 2,
 			Sentence: "Others are served after garbage, resets and clients that vanish in the handshake.",

@@ -81,7 +81,13 @@ func serve(program, mistake string, args []string) int {
 	if s.mistake != "dies-of-sigquit" {
 		signal.Notify(signals, syscall.SIGQUIT)
 	}
-	ln, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", host, port))
+	var config net.ListenConfig
+	if s.mistake == "waits-for-its-port" {
+		config.Control = func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0) })
+		}
+	}
+	ln, err := config.Listen(context.Background(), "tcp4", fmt.Sprintf("%s:%d", host, port))
 	if err != nil {
 		return complain(err)
 	}
@@ -420,7 +426,9 @@ func (s *server) save(c *net.TCPConn, in io.Reader, n int, err error, early bool
 		complain(stored)
 	}
 	if name := final(); name != part {
-		if err == nil || s.mistake != "leaves-its-temporary-files" {
+		ne := net.Error(nil)
+		if err == nil || s.mistake != "leaves-its-temporary-files" &&
+			!(s.mistake == "leaves-what-the-silent-sent" && errors.As(err, &ne) && ne.Timeout()) {
 			os.Rename(part, name)
 		} else {
 			os.Remove(name)
