@@ -346,6 +346,23 @@ func clientTimeouts() []Criterion {
 		{Name: "second-greeting-time-out", Weight: 3, Required: true, load: idle,
 			Sentence: "Or the second.",
 			try:      givesUp(false, func(s *peer) { s.say(greeting) })},
+		{Name: "greeting-drips", Weight: 1, load: idle,
+			Sentence: "Each `accio\\r\\n` has ten seconds in all, and a byte of it restarts nothing.",
+			try: func(t *trial) {
+				t.sideBySide(2, func(i int) {
+					ln := t.listen(nil)
+					c := t.send(ln, sending{payload: text("hello")})
+					s := t.accept(ln)
+					if i == 1 {
+						s.say(greeting).hear(confirm)
+					}
+					const pause = 3 * time.Second
+					s.say(greeting[:1])
+					c.keepsOn(pause, "since the rest of the greeting may come yet")
+					s.sayApart(pause, strings.Split(greeting[1:4], "")...)
+					c.fails(late-3*pause, "since the greeting is not there in ten seconds")
+				})
+			}},
 		{Name: "payload-time-out", Weight: 3, Required: true, load: idle,
 			Sentence: "Or if the server takes nothing of the payload for ten seconds.",
 			try:      givesUp(true, func(s *peer) { s.narrow().hearHeader() })},

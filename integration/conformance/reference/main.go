@@ -566,8 +566,13 @@ func (c *client) listen(conn *net.TCPConn) error {
 		}
 		return err
 	}
-	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return fmt.Errorf("no greeting: %w", err)
+	for n := range b {
+		if c.mistake == "has-ten-seconds-for-each-byte" {
+			conn.SetReadDeadline(time.Now().Add(limit))
+		}
+		if _, err := conn.Read(b[n : n+1]); err != nil {
+			return fmt.Errorf("no greeting: %w", err)
+		}
 	}
 	if string(b[:]) != greeting && c.mistake != "believes-any-greeting" {
 		return errWrong
