@@ -30,7 +30,7 @@ func (p *process) keepsOn(during time.Duration, why string) {
 	}
 	select {
 	case <-p.done:
-		p.t.fail(fmt.Sprintf("the program to go on for %v at least, %s", during, why), "it ended: %s; on stderr: %s", p.exit(), oneLine(p.err.String()))
+		p.fail(fmt.Sprintf("the program to go on for %v at least, %s", during, why), "it ended: %s; on stderr: %s", p.exit(), oneLine(p.err.String()))
 	default:
 	}
 }
@@ -43,7 +43,7 @@ type sending struct {
 	payload          payload
 }
 
-func (t *trial) send(ln *net.TCPListener, how sending) *process {
+func (t *trial) send(ln *listener, how sending) *process {
 	if t.over() {
 		return t.start(launch{})
 	}
@@ -61,7 +61,11 @@ func (t *trial) send(ln *net.TCPListener, how sending) *process {
 		t.put(how.file, how.payload)
 	}
 	how.args = []string{how.host, how.port, how.file}
-	return t.start(how.launch)
+	c := t.start(how.launch)
+	if ln != nil {
+		ln.client = c
+	}
+	return c
 }
 
 // hearHeader is a server's half of the handshake.
@@ -204,7 +208,7 @@ func clientArguments() []Criterion {
 			Sentence: "That line says where: it names the port, the host or the file that it is about.",
 			try: fails(late, func(c *process, r refusal) {
 				if !c.t.over() {
-					c.t.ensure(strings.Contains(c.err.String(), r.names), fmt.Sprintf("a line on stderr that names %s", r.names), "%s", oneLine(c.err.String()))
+					c.ensure(strings.Contains(c.err.String(), r.names), fmt.Sprintf("a line on stderr that names %s", r.names), "%s", oneLine(c.err.String()))
 				}
 			}, ports, host, refused, missing)},
 	}
@@ -268,7 +272,7 @@ func clientHandshake() []Criterion {
 }
 
 // sends has the client send a payload to a server that does as it should.
-func (t *trial) sends(p payload, address func(ln *net.TCPListener) string) {
+func (t *trial) sends(p payload, address func(ln *listener) string) {
 	ln := t.listen(nil)
 	if t.over() {
 		return
@@ -386,7 +390,7 @@ func clientTimeouts() []Criterion {
 		{Name: "slow-server", Weight: 1, load: idle,
 			Sentence: "A server that takes a little all the time may take as long as it likes.",
 			try: func(t *trial) {
-				t.sends(random(1, 18*mib), func(ln *net.TCPListener) string {
+				t.sends(random(1, 18*mib), func(ln *listener) string {
 					return t.proxy(ln.Addr().String(), shape{rate: 3 * mib / 2})
 				})
 			}},
@@ -478,7 +482,7 @@ func clientEndings() []Criterion {
 						t.pace(2 * moment)
 						c.signal(sig)
 						if c.wait(soon, "after "+signalName(sig)) {
-							t.ensure(strings.Count(c.err.String(), "\n") <= 1, "one line on stderr at the most, after "+signalName(sig), "%s", oneLine(c.err.String()))
+							c.ensure(strings.Count(c.err.String(), "\n") <= 1, "one line on stderr at the most, after "+signalName(sig), "%s", oneLine(c.err.String()))
 						}
 					}
 				})
@@ -537,7 +541,7 @@ func clientNetworks() (all []Criterion) {
 		all = append(all, Criterion{Name: size.name + "-slow-network", Weight: 2, Required: true, load: size.load,
 			Sentence: fmt.Sprintf("A file of %s arrives right over a network that delays, stalls and cuts into tiny segments (a proxy).", sizeName(size.bytes)),
 			try: func(t *trial) {
-				t.sends(random(1, size.bytes), func(ln *net.TCPListener) string { return t.proxy(ln.Addr().String(), shapedNetwork) })
+				t.sends(random(1, size.bytes), func(ln *listener) string { return t.proxy(ln.Addr().String(), shapedNetwork) })
 			}})
 	}
 	all = append(all, Criterion{Name: "reset-on-the-way", Weight: 1, Required: true,
@@ -589,21 +593,22 @@ func clientService() []Criterion {
 		{Name: "host-name", Weight: 2, Required: true,
 			Sentence: "The host may be a name: `localhost`, where the server listens on 127.0.0.1 only.",
 			try: func(t *trial) {
-				t.sends(text("hello"), func(ln *net.TCPListener) string {
+				t.sends(text("hello"), func(ln *listener) string {
 					return net.JoinHostPort("localhost", strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
 				})
 			}},
 		{Name: "ipv6", Weight: 1,
 			Sentence: "The host may be an IPv6 address.",
 			try: func(t *trial) {
-				ln, err := net.Listen("tcp6", "[::1]:0")
+				six, err := net.Listen("tcp6", "[::1]:0")
 				if err != nil {
 					t.skip("there is no IPv6 here")
 					return
 				}
-				t.later(func() { ln.Close() })
-				c := t.send(ln.(*net.TCPListener), sending{payload: text("hello")})
-				t.accept(ln.(*net.TCPListener)).receive(text("hello"))
+				t.owns(six)
+				ln := &listener{TCPListener: six.(*net.TCPListener)}
+				c := t.send(ln, sending{payload: text("hello")})
+				t.accept(ln).receive(text("hello"))
 				c.succeeds(sometime, "after the server has closed")
 			}},
 		{Name: "service-name", Weight: 1,
@@ -614,13 +619,14 @@ func clientService() []Criterion {
 					if err != nil {
 						continue
 					}
-					ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+					known, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 					if err != nil {
 						continue
 					}
-					t.later(func() { ln.Close() })
-					c := t.send(ln.(*net.TCPListener), sending{port: name, payload: text("hello")})
-					t.accept(ln.(*net.TCPListener)).receive(text("hello"))
+					t.owns(known)
+					ln := &listener{TCPListener: known.(*net.TCPListener)}
+					c := t.send(ln, sending{port: name, payload: text("hello")})
+					t.accept(ln).receive(text("hello"))
 					c.succeeds(sometime, "after the server has closed")
 					return
 				}

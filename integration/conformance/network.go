@@ -1,6 +1,10 @@
 package conformance
 
-import "net"
+import (
+	"net"
+	"sync"
+	"time"
+)
 
 // network is where the two sides meet: nil is this machine's own. What a
 // program is started with, and what the kit's own side is, may be in different
@@ -28,8 +32,14 @@ func (n *network) address() string {
 	return n.host
 }
 
+// listener is one of the kit's, for one client at a time.
+type listener struct {
+	*net.TCPListener
+	client *process // that was sent there last
+}
+
 // listen is a listener of the kit's in the network.
-func (t *trial) listen(n *network) *net.TCPListener {
+func (t *trial) listen(n *network) *listener {
 	var ln net.Listener
 	err := n.do(func() (err error) {
 		ln, err = net.Listen("tcp4", n.address()+":0")
@@ -40,24 +50,44 @@ func (t *trial) listen(n *network) *net.TCPListener {
 		return nil
 	}
 	t.owns(ln)
-	return ln.(*net.TCPListener)
+	return &listener{TCPListener: ln.(*net.TCPListener)}
 }
 
-// accept waits for the program to connect.
-func (t *trial) accept(ln *net.TCPListener) *peer {
+// accept waits for the client to connect, and no longer than there is one.
+func (t *trial) accept(ln *listener) *peer {
 	if t.over() {
 		return t.peer(nil, "")
 	}
 	ln.SetDeadline(t.deadline(patience))
+	accepted := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ln.client.done:
+			// A proxy may yet be about to pass its connection on.
+			ln.SetDeadline(t.deadline(time.Second))
+		case <-accepted:
+		}
+	})
 	conn, err := ln.AcceptTCP()
-	t.started()
+	close(accepted)
+	watch.Wait()
+	ln.client.isUp()
 	if lacking(err) {
 		t.cannot("accepting a connection", err)
 		return t.peer(nil, "")
 	}
 	if err != nil {
-		t.fail("the client to connect", "%v", err)
+		seen := "it does not, and goes on"
+		select {
+		case <-ln.client.done:
+			seen = "it ended, " + ln.client.exit()
+		default:
+		}
+		ln.client.fail("the client to connect", "%s", seen)
 		return t.peer(nil, "")
 	}
-	return t.peer(conn, "connected from "+conn.RemoteAddr().String())
+	p := t.peer(conn, "connected from "+conn.RemoteAddr().String())
+	p.t.process = ln.client
+	return p
 }

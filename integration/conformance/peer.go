@@ -53,7 +53,7 @@ type peer struct {
 
 func (t *trial) peer(conn *net.TCPConn, how string) *peer {
 	tape := t.tapes.tape()
-	p := &peer{t: witness{t, tape}, tape: tape, conn: conn, patience: patience, last: time.Now()}
+	p := &peer{t: witness{trial: t, tape: tape}, tape: tape, conn: conn, patience: patience, last: time.Now()}
 	if conn == nil {
 		return p
 	}

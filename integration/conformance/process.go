@@ -30,11 +30,24 @@ type launch struct {
 // process is a program that was started.
 type process struct {
 	t        *trial
+	args     []string
 	cmd      *exec.Cmd
 	dir      string
 	out, err output
 	done     chan struct{} // closed when it has ended
-	up       chan struct{} // closed when it has started, if that is known; see trial.started
+	up       chan struct{} // closed when it has started, if that is known; see isUp
+	isUp     func()        // tells that it has started: others may start
+}
+
+// fail is trial.fail where that is about one program, of several perhaps.
+func (p *process) fail(expected, format string, args ...any) {
+	p.t.failAbout(p, expected, format, args...)
+}
+
+func (p *process) ensure(ok bool, expected, format string, args ...any) {
+	if !ok {
+		p.fail(expected, format, args...)
+	}
 }
 
 // startUp is how long most programs take to start, at the most.
@@ -65,7 +78,8 @@ func (o *output) String() string {
 // start starts the program. It is killed, with its children, when the trial is
 // over.
 func (t *trial) start(l launch) *process {
-	p := &process{t: t, done: make(chan struct{}), up: make(chan struct{})}
+	p := &process{t: t, args: l.args, done: make(chan struct{}), up: make(chan struct{})}
+	p.isUp = sync.OnceFunc(func() { close(p.up) })
 	if t.over() {
 		return p
 	}
@@ -104,7 +118,7 @@ func (t *trial) start(l launch) *process {
 		return p
 	}
 	t.mu.Lock()
-	t.starting = p
+	t.processes = append(t.processes, p)
 	t.mu.Unlock()
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -125,11 +139,6 @@ func (t *trial) start(l launch) *process {
 		others := killAll(p.cmd)
 		watch.Wait()
 		awaitKilled(others)
-		t.mu.Lock()
-		if t.failure != nil && t.failure.Stderr == "" {
-			t.failure.Stderr = p.err.String()
-		}
-		t.mu.Unlock()
 	})
 	return p
 }
@@ -166,7 +175,7 @@ func (p *process) wait(within time.Duration, why string) bool {
 	case <-timer.C:
 	case <-p.t.ctx.Done():
 	}
-	p.t.fail(fmt.Sprintf("the program to end within %v %s", within, why), "it goes on")
+	p.fail(fmt.Sprintf("the program to end within %v %s", within, why), "it goes on")
 	return false
 }
 
@@ -182,14 +191,14 @@ func (p *process) exit() string {
 // succeeds expects that the program ends with exit code 0.
 func (p *process) succeeds(within time.Duration, why string) {
 	if p.wait(within, why) {
-		p.t.ensure(p.cmd.ProcessState.ExitCode() == 0, "exit code 0 "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
+		p.ensure(p.cmd.ProcessState.ExitCode() == 0, "exit code 0 "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
 	}
 }
 
 // fails expects that the program ends with any other exit code, by itself.
 func (p *process) fails(within time.Duration, why string) {
 	if p.wait(within, why) {
-		p.t.ensure(p.cmd.ProcessState.ExitCode() > 0, "a non-zero exit code "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
+		p.ensure(p.cmd.ProcessState.ExitCode() > 0, "a non-zero exit code "+why, "%s; on stderr: %s", p.exit(), oneLine(p.err.String()))
 	}
 }
 
@@ -200,14 +209,14 @@ func (p *process) complains(why string) {
 	}
 	said := p.err.String()
 	line, rest, ok := strings.Cut(said, "\n")
-	p.t.ensure(ok && rest == "" && strings.HasPrefix(line, "ERROR: ") && len(line) > len("ERROR: "),
+	p.ensure(ok && rest == "" && strings.HasPrefix(line, "ERROR: ") && len(line) > len("ERROR: "),
 		"one line `ERROR: …` on stderr "+why, "%s", oneLine(said))
 }
 
 // quiet expects that the program has said nothing on stderr.
 func (p *process) quiet() {
 	if !p.t.over() {
-		p.t.ensure(p.err.String() == "", "nothing on stderr", "%s", oneLine(p.err.String()))
+		p.ensure(p.err.String() == "", "nothing on stderr", "%s", oneLine(p.err.String()))
 	}
 }
 

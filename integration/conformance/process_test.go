@@ -20,7 +20,7 @@ func TestAProgramThatDoesNothing(t *testing.T) {
 	left := filepath.Join(t.TempDir(), "pids")
 	failed, report := grade(t, Suite{
 		Commands: map[Program]string{ServerS: "sh -c 'sleep 1000 & a=$!; setsid sleep 1000 & echo $a $! > " + left + "; wait' sh"},
-		Only:     []string{"receives"}, Timeout: 2 * time.Second,
+		Only:     []string{"receives"},
 	})
 	if !slices.Equal(failed, []string{"receives"}) || report.Conforms() {
 		t.Errorf("%v fails", failed)
@@ -41,19 +41,43 @@ func TestAProgramThatDoesNothing(t *testing.T) {
 }
 
 // What is waited for as long as somebody has patience is not waited for any
-// longer than a criterion may take.
+// longer than a criterion may take, and nobody is blamed for that.
 func TestACriterionTakesNoLongerThanItMay(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
-	failed, report := grade(t, Suite{
+	report, err := Suite{
 		Commands: map[Program]string{Client: "sh -c 'sleep 1000'"}, // which never connects
-		Only:     []string{"connects"}, Timeout: limit,
-	})
-	if !slices.Equal(failed, []string{"connects"}) {
-		t.Errorf("%v fails", failed)
+		Only:     []string{"connects"}, Timeout: limit, machine: shared,
+	}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := report.Results[0]; r.Verdict != Error || !strings.Contains(r.Error, "--timeout") {
+		t.Errorf("%+v", r)
 	}
 	if took := report.Results[0].Took; took > limit+patience/2 {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// A client that ends at once is not waited for, and it is its own word that is shown.
+func TestTheFailureShowsWhoseItIs(t *testing.T) {
+	t.Parallel()
+	_, report := grade(t, Suite{
+		Commands: map[Program]string{
+			Client:  "sh -c 'echo no idea >&2; exit 3' sh",
+			ServerS: `sh -c 'case "$1" in abc) echo this one >&2; exit 0; esac; echo another >&2; exit 1' sh`,
+		},
+		Only: []string{"client/connects", "server-s/incorrect-port"},
+	})
+	for i, want := range []string{"this one\n", "no idea\n"} {
+		r := report.Results[i]
+		if r.Failure == nil || len(r.Failure.Stderr) != 1 || r.Failure.Stderr[0].Text != want {
+			t.Errorf("%s: %+v", r.Name, r.Failure)
+		}
+	}
+	if client := report.Results[1]; client.Took > patience/2 || client.Failure != nil && !strings.Contains(client.Failure.Seen, "exit code 3") {
+		t.Errorf("it took %v: %+v", client.Took, client.Failure)
 	}
 }
 

@@ -50,7 +50,7 @@ var shapedNetwork = shape{
 type proxy struct {
 	shape  shape
 	target string
-	ln     *net.TCPListener
+	ln     *listener
 	cancel context.CancelFunc // of connections to the target that are being made
 	work   sync.WaitGroup
 

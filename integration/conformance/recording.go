@@ -87,7 +87,8 @@ func (t tape) add(what string, data []byte) {
 // the trial, and the report shows where that was.
 type witness struct {
 	*trial
-	tape tape
+	tape    tape
+	process *process // the other side, if it is known
 }
 
 func (w witness) fail(expected, format string, args ...any) {
@@ -97,7 +98,7 @@ func (w witness) fail(expected, format string, args ...any) {
 		w.tapes.conns[w.tape.i].failed = true
 		w.tapes.mu.Unlock()
 	}
-	w.trial.fail(expected, format, args...)
+	w.failAbout(w.process, expected, format, args...)
 }
 
 func (w witness) ensure(ok bool, expected, format string, args ...any) {

@@ -11,7 +11,7 @@ func TestTheConnectionThatFailedIsAmongThoseThatAreShown(t *testing.T) {
 	tr.tapes.start = time.Now()
 	clients := make([]witness, 200)
 	for i := range clients {
-		clients[i] = witness{tr, tr.tapes.tape()}
+		clients[i] = witness{trial: tr, tape: tr.tapes.tape()}
 		clients[i].tape.note("connected")
 	}
 	clients[117].ensure(true, "what is", "what is")

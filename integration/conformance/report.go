@@ -161,8 +161,12 @@ func (f *Failure) text() string {
 	if f.Omitted > 0 {
 		fmt.Fprintf(&b, "         and %d more events\n", f.Omitted)
 	}
-	if f.Stderr != "" {
-		fmt.Fprintf(&b, "stderr:  %s\n", quoted(f.Stderr))
+	for _, said := range f.Stderr {
+		fmt.Fprintf(&b, "stderr:   %s", quoted(said.Text))
+		if len(f.Stderr) > 1 {
+			fmt.Fprintf(&b, ", of the program that was started with %q", said.Args)
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

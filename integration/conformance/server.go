@@ -68,14 +68,14 @@ func (t *trial) serve(how serving) *server {
 		}
 		return up
 	})
-	t.started()
+	s.isUp()
 	switch {
 	case err != nil:
 		t.cannot("looking who listens", err)
 	case ended:
-		t.fail("a server that runs", "it ended at once, %s; on stderr: %s", s.exit(), oneLine(s.err.String()))
+		s.fail("a server that runs", "it ended at once, %s; on stderr: %s", s.exit(), oneLine(s.err.String()))
 	case !up:
-		t.fail(fmt.Sprintf("the server to listen on port %d within %v", s.port, patience), "nobody listens there")
+		s.fail(fmt.Sprintf("the server to listen on port %d within %v", s.port, patience), "nobody listens there")
 	}
 	return s
 }
@@ -83,7 +83,14 @@ func (t *trial) serve(how serving) *server {
 // addr is where its clients find it.
 func (s *server) addr() string { return net.JoinHostPort(s.side.address(), strconv.Itoa(s.port)) }
 
-func (s *server) connect() *peer { return s.t.dial(s.side, s.addr()) }
+func (s *server) connect() *peer { return s.connectBy(s.side, s.addr()) }
+
+// connectBy connects by a proxy, if addr is one's.
+func (s *server) connectBy(n *network, addr string) *peer {
+	p := s.t.dial(n, addr)
+	p.t.process = s.process
+	return p
+}
 
 // connectAll connects n clients one after the other.
 func (s *server) connectAll(n int) []*peer {
@@ -103,7 +110,9 @@ func (s *server) crowd(n int) (ps []*peer) {
 		if err != nil {
 			break
 		}
-		ps = append(ps, s.t.peer(conn, "connected to "+s.addr()))
+		p := s.t.peer(conn, "connected to "+s.addr())
+		p.t.process = s.process
+		ps = append(ps, p)
 	}
 	return ps
 }
@@ -212,7 +221,7 @@ func (s *server) prints(within time.Duration, stop bool, want ...outcome) {
 	for i := range got {
 		got[i] = strings.TrimSpace(got[i])
 	}
-	s.t.ensure(slices.Equal(got, lines), fmt.Sprintf("on stdout the lines %s", shorten(lines)), "%s", shorten(got))
+	s.ensure(slices.Equal(got, lines), fmt.Sprintf("on stdout the lines %s", shorten(lines)), "%s", shorten(got))
 }
 
 func shorten(lines []string) string {
@@ -268,7 +277,7 @@ func (s *server) saved(within time.Duration, n int, want outcome) {
 		}
 		return diff == ""
 	})
-	s.t.ensure(diff == "", fmt.Sprintf("%s to hold %v", name, want.payload), "%s", diff)
+	s.ensure(diff == "", fmt.Sprintf("%s to hold %v", name, want.payload), "%s", diff)
 }
 
 // holdsWhole expects one of these payloads in the file of connection n.
@@ -279,13 +288,13 @@ func (s *server) holdsWhole(n int, whole ...payload) {
 	expected := fmt.Sprintf("%d.file to be there, whole", n)
 	f, err := os.Open(s.path(n))
 	if err != nil {
-		s.t.fail(expected, "%v", err)
+		s.fail(expected, "%v", err)
 		return
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		s.t.fail(expected, "%v", err)
+		s.fail(expected, "%v", err)
 		return
 	}
 	seen := fmt.Sprintf("%d bytes", info.Size())
@@ -299,7 +308,7 @@ func (s *server) holdsWhole(n int, whole ...payload) {
 	if err != nil {
 		seen += " " + err.Error()
 	}
-	s.t.fail(expected, "%s", seen)
+	s.fail(expected, "%s", seen)
 }
 
 func (s *server) compare(n int, want outcome) (string, error) {
@@ -340,7 +349,7 @@ func (s *server) savedAll(payloads []payload) {
 		})
 		i := slices.IndexFunc(payloads, func(p payload) bool { return p.text == head && head != "" })
 		if i < 0 {
-			s.t.fail(fmt.Sprintf("one of the payloads in %d.file", n+1), "%s, in a directory that holds %v", oneLine(head), s.t.names(s.files))
+			s.fail(fmt.Sprintf("one of the payloads in %d.file", n+1), "%s, in a directory that holds %v", oneLine(head), s.t.names(s.files))
 			return
 		}
 		s.saved(settling, n+1, received(payloads[i]))
@@ -368,7 +377,7 @@ func (s *server) holds(within time.Duration, why string, want ...string) {
 	slices.Sort(want)
 	var names []string
 	if !s.t.await(within, func() bool { names = s.t.names(s.files); return slices.Equal(names, want) }) {
-		s.t.fail(fmt.Sprintf("the directory to hold %v and nothing else %s", want, why), "%v", names)
+		s.fail(fmt.Sprintf("the directory to hold %v and nothing else %s", want, why), "%v", names)
 	}
 }
 

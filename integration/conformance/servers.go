@@ -87,7 +87,7 @@ func argumentCriteria(p Program) []Criterion {
 				c.fails(within, why)
 				if strict {
 					c.complains(why)
-					t.ensure(c.out.String() == "", "nothing on stdout "+why, "%s", oneLine(c.out.String()))
+					c.ensure(c.out.String() == "", "nothing on stdout "+why, "%s", oneLine(c.out.String()))
 				}
 			})
 		}
@@ -1023,7 +1023,7 @@ func (s *server) sendMany(n int, size int64, together bool, connect func() *peer
 		// nobody who waited for the others would be in time.
 		s.t.sideBySide(n, func(i int) {
 			c := connect()
-			c.patience = s.t.suite.Timeout // until it is its turn
+			c.patience = s.t.suite.Timeout / 2 // until it is its turn; who hangs is still found out in time
 			c.upload(ps[i])
 		})
 	} else {
@@ -1078,7 +1078,7 @@ func networkCriteria(p Program) (all []Criterion) {
 				if size.bytes > mib {
 					n = 3
 				}
-				s.sendMany(n, size.bytes, true, func() *peer { return t.dial(nil, addr) })
+				s.sendMany(n, size.bytes, true, func() *peer { return s.connectBy(nil, addr) })
 			}})
 	}
 	all = append(all,
@@ -1087,7 +1087,7 @@ func networkCriteria(p Program) (all []Criterion) {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				addr := t.proxy(s.addr(), shape{coalesce: 100 * time.Millisecond})
-				c := t.dial(nil, addr).hear(greeting).say(confirm).hear(greeting)
+				c := s.connectBy(nil, addr).hear(greeting).say(confirm).hear(greeting)
 				c.say(again).give(random(1, 3000)).halfClose().ends(orderly, "once the client has ended its stream")
 				s.tells(received(random(1, 3000)))
 			}},
@@ -1096,7 +1096,7 @@ func networkCriteria(p Program) (all []Criterion) {
 			try: func(t *trial) {
 				s := t.serve(serving{})
 				addr := t.proxy(s.addr(), shape{resetAfter: 30_000})
-				c := t.dial(nil, addr).greet()
+				c := s.connectBy(nil, addr).greet()
 				c.give(random(1, 100_000)).halfClose().awaitEnd(patience, "", "after a reset on the way")
 				s.tells(failed)
 			}})

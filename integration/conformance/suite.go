@@ -190,6 +190,7 @@ func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
 	case t.failure != nil:
 		result.Verdict, result.Failure = Fail, t.failure
 		result.Failure.Wire, result.Failure.Omitted = t.tapes.events()
+		result.Failure.Stderr = t.said()
 	case t.skipped != "":
 		result.Verdict, result.Skipped = Skip, t.skipped
 	case t.broken != "":

@@ -23,13 +23,14 @@ type trial struct {
 	tapes   recording
 	note    string // for the report
 
-	mu       sync.Mutex
-	starting *process // the last one that was started, until it has
-	failure  *Failure
-	skipped  string
-	broken   string // what the kit could not do
-	dirs     int
-	cleanups []func()
+	mu        sync.Mutex
+	processes []*process // in the order in which they were started
+	failure   *Failure
+	about     *process // which of them the failure is about, if it is about one
+	skipped   string
+	broken    string // what the kit could not do
+	dirs      int
+	cleanups  []func()
 }
 
 // Failure is why a criterion does not hold.
@@ -42,21 +43,46 @@ type Failure struct {
 	Wire    []Event `json:"wire,omitempty"`
 	Omitted int     `json:"omitted,omitempty"`
 
-	// Stderr is what the programs said there.
-	Stderr string `json:"stderr,omitempty"`
+	// Stderr is what the program said there that the failure is about, or else
+	// what each said that was started.
+	Stderr []Said `json:"stderr,omitempty"`
+}
+
+// Said is what a program has said that was started with some arguments.
+type Said struct {
+	Args []string `json:"args"`
+	Text string   `json:"text"`
 }
 
 // fail ends the trial. Only the first failure counts: the others follow from it.
 func (t *trial) fail(expected, format string, args ...any) {
+	t.failAbout(nil, expected, format, args...)
+}
+
+func (t *trial) failAbout(p *process, expected, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.decided() {
 		return
 	}
-	if t.ctx.Err() != nil {
-		expected += ", and the trial to end in time"
+	seen := fmt.Sprintf(format, args...)
+	// Who was waited for had not all the time that is its due.
+	if limit, ok := t.ctx.Deadline(); ok && !time.Now().Before(limit) {
+		t.broken = fmt.Sprintf("this takes longer than one criterion may (--timeout); still expected: %s, seen so far: %s", expected, seen)
+		return
 	}
-	t.failure = &Failure{Expected: expected, Seen: fmt.Sprintf(format, args...)}
+	t.failure, t.about = &Failure{Expected: expected, Seen: seen}, p
+}
+
+// said is what was said on stderr that has to do with the failure. It is for who
+// knows that no program runs any more.
+func (t *trial) said() (all []Said) {
+	for _, p := range t.processes {
+		if text := p.err.String(); text != "" && (t.about == nil || t.about == p) {
+			all = append(all, Said{p.args, text})
+		}
+	}
+	return all
 }
 
 // skip ends a trial that cannot be made here.
@@ -144,16 +170,6 @@ func (t *trial) slack() time.Duration {
 		return 0
 	}
 	return t.suite.machine.slack
-}
-
-// started tells that the program that was started last has: others may start.
-func (t *trial) started() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.starting != nil {
-		close(t.starting.up)
-		t.starting = nil
-	}
 }
 
 // await waits until something that cannot tell by itself is so, at most as long
