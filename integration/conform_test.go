@@ -245,6 +245,37 @@ func TestConformWritesReportsWhereItIsTold(t *testing.T) {
 	}
 }
 
+// It cannot be said of a program that it conforms if it was not asked all; and those
+// who know choose what to ask.
+func TestConformSaysWhatItCannotTry(t *testing.T) {
+	busy(t)
+	for _, tt := range []struct {
+		only string
+		code int
+	}{
+		{"500-bytes-*-network", 3},
+		{"!*-lossy-network", 0},
+	} {
+		l, _ := grading(t, "--server", ours("server"), "--only", "greets", "--only", tt.only)
+		l.prelude += "; export PATH=/nonexistent" // where no ip(8) is, for networks
+		p := l.start(t)
+		if code := p.grades(); code != tt.code {
+			t.Errorf("%s: exit code %d", tt.only, code)
+		}
+		said := strings.Join(p.stdout.rest(), "")
+		if t.Failed() {
+			t.Log(said)
+		}
+		if strings.Contains(said, "1 required could not be tried here") != (tt.code != 0) {
+			t.Errorf("%s: the report is\n%s", tt.only, said)
+		}
+		if tt.code != 0 {
+			p.complaint()
+		}
+		p.silent()
+	}
+}
+
 // On a terminal conform shows how far it is, and cleans up after itself.
 func TestConformShowsItsProgressOnATerminal(t *testing.T) {
 	busy(t)
@@ -276,7 +307,7 @@ exec %q "$@"
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(strings.ToUpper(sig.String()), func(t *testing.T) {
 			t.Parallel()
-			l, tmp := grading(t, "--server", server, "--only", "silence-at-start")
+			l, tmp := grading(t, "--server", server, "--only", "silence-at-start", "--json", "report.json")
 			p := l.start(t)
 			if !poll(func() bool {
 				names, _ := family(tmp)
@@ -298,6 +329,9 @@ exec %q "$@"
 			check(t, err)
 			if len(left) > 0 {
 				t.Errorf("%v is left of what was temporary", left)
+			}
+			if _, err := os.Stat(filepath.Join(l.workDir, "report.json")); err == nil {
+				t.Error("an empty report is left")
 			}
 		})
 	}

@@ -6,7 +6,7 @@
 // It runs the commands it is given, as one would start them from a shell, and
 // prints which criteria hold and which do not, with what was expected and what was
 // seen. Any of the three may be left out. It exits with code 0 only if all required
-// criteria hold; see description for the other codes.
+// criteria hold that are asked; see description for the other codes.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 
 const description = `Grade programs that speak the Accio protocol: run them, and judge them from outside.
 
-The exit code is 0 if all required criteria hold, 1 if some do not, 2 if the arguments make no sense, and 3 if it cannot be said, since the run was interrupted or something failed that has nothing to do with the programs.`
+The exit code is 0 if all required criteria hold that are asked, 1 if some do not, 2 if the arguments make no sense, and 3 if it cannot be said: some required ones cannot be tried here (take them away by --only '!PATTERN'), the run was interrupted, or something failed that has nothing to do with the programs.`
 
 // Exit codes besides those that all programs have.
 const exitUnknown = 3
@@ -40,8 +40,8 @@ type program struct {
 	Client   *string       `placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
 	List     bool          `help:"List the criteria, of the programs that are given or of all."`
 	Markdown bool          `help:"List them as a table in Markdown."`
-	Only     []string      `placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*'. May be repeated."`
-	Timeout  time.Duration `default:"2m" help:"How long one criterion may take."`
+	Only     []string      `placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*', or not those after an exclamation mark, as in '!*-lossy-network'. May be repeated."`
+	Timeout  time.Duration `default:"2m" help:"How long one criterion may take. What takes longer is not judged."`
 	Parallel *int          `placeholder:"N" help:"How many criteria to try at the same time, besides those that only wait. It is twice the number of processors otherwise."`
 	JSON     string        `name:"json" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
 	JUnit    string        `name:"junit" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
@@ -120,6 +120,12 @@ func (p *program) Run(ctx context.Context) error {
 	// Before anything is tried: a run is not to be lost for a misspelt name. What
 	// is there from an earlier run is not to be taken for the report of this one.
 	var files []*os.File
+	judged := false
+	defer func() {
+		if !judged {
+			discard(files)
+		}
+	}()
 	for _, name := range []string{p.JSON, p.JUnit} {
 		f, err := create(name)
 		if err != nil {
@@ -151,6 +157,7 @@ func (p *program) Run(ctx context.Context) error {
 	case err != nil:
 		return cli.Exit(exitUnknown, err)
 	}
+	judged = true
 	var errs []error
 	if p.JSON != "-" && p.JUnit != "-" {
 		errs = append(errs, report.WriteText(os.Stdout, terminal(os.Stdout) && os.Getenv("NO_COLOR") == ""))
@@ -168,6 +175,8 @@ func (p *program) Run(ctx context.Context) error {
 		return fmt.Errorf("%d of the required criteria do not hold", report.Required.Failed)
 	case n > 0:
 		return cli.Exit(exitUnknown, fmt.Errorf("%d criteria could not be judged", n))
+	case report.Required.Skipped > 0:
+		return cli.Exit(exitUnknown, fmt.Errorf("%d of the required criteria could not be tried here; the report says why, and --only '!PATTERN' takes away some", report.Required.Skipped))
 	}
 	return nil
 }
@@ -182,6 +191,20 @@ func create(name string) (*os.File, error) {
 		return os.Stdout, nil
 	}
 	return os.Create(name)
+}
+
+// discard removes the files of reports that there will not be, but what is no plain
+// file.
+func discard(files []*os.File) {
+	for _, f := range files {
+		if f == nil || f == os.Stdout {
+			continue
+		}
+		f.Close()
+		if info, err := os.Lstat(f.Name()); err == nil && info.Mode().IsRegular() {
+			os.Remove(f.Name())
+		}
+	}
 }
 
 // progress shows on a terminal how far a run is. What is shown goes away when the

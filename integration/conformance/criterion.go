@@ -57,8 +57,8 @@ const (
 var ErrSelection = errors.New("no such criterion")
 
 // Select returns the criteria of the programs whose names match one of the
-// patterns of [path.Match], or all if there are none. A pattern without a slash
-// is for all programs.
+// patterns of [path.Match], or all if there are none, without those that match a
+// pattern after an exclamation mark. A pattern without a slash is for all programs.
 func Select(programs []Program, patterns []string) ([]Criterion, error) {
 	var all []Criterion
 	for _, c := range Criteria() {
@@ -66,11 +66,14 @@ func Select(programs []Program, patterns []string) ([]Criterion, error) {
 			all = append(all, c)
 		}
 	}
-	if len(patterns) == 0 {
-		return all, nil
-	}
-	chosen := make(map[string]bool)
+	chosen, excluded, some := make(map[string]bool), make(map[string]bool), false
 	for _, p := range patterns {
+		marked := chosen
+		p, not := strings.CutPrefix(p, "!")
+		if not {
+			marked = excluded
+		}
+		some = some || !not
 		if !strings.Contains(p, "/") {
 			p = "*/" + p
 		}
@@ -81,14 +84,14 @@ func Select(programs []Program, patterns []string) ([]Criterion, error) {
 				return nil, fmt.Errorf("%w: %q: %w", ErrSelection, p, err)
 			}
 			if match {
-				chosen[c.Name], found = true, true
+				marked[c.Name], found = true, true
 			}
 		}
 		if !found {
 			return nil, fmt.Errorf("%w: nothing matches %q; --list shows their names", ErrSelection, p)
 		}
 	}
-	return slices.DeleteFunc(all, func(c Criterion) bool { return !chosen[c.Name] }), nil
+	return slices.DeleteFunc(all, func(c Criterion) bool { return some && !chosen[c.Name] || excluded[c.Name] }), nil
 }
 
 // Criteria returns all criteria, in the order of a report.

@@ -46,6 +46,9 @@ func TestSelect(t *testing.T) {
 		{[]string{"greets"}, 2, nil},
 		{[]string{"greets", "server/greet?"}, 2, nil},
 		{[]string{"client/*", "server/*", "server-s/*"}, len(Criteria()), nil},
+		{[]string{"greet?", "!client/*", "!server/greets"}, 1, nil},
+		{[]string{"!greets"}, len(Criteria()) - 2, nil},
+		{[]string{"!nonsense"}, 0, ErrSelection},
 		{[]string{"nonsense"}, 0, ErrSelection},
 		{[]string{"["}, 0, ErrSelection},
 	}
@@ -105,16 +108,17 @@ func TestReports(t *testing.T) {
 		Verdict:   Error, Error: "making a file: the disk is full",
 	})
 	conforms := report.Conforms()
+	untried := newReport(report.Commands, report.Results[:3], report.Took)
 	report = newReport(report.Commands, report.Results, report.Took)
-	if !conforms || report.Conforms() || report.Unjudged() != 1 {
-		t.Errorf("conforms: %v; with one that could not be judged: %v", conforms, report.Conforms())
+	if !conforms || untried.Conforms() || report.Conforms() || report.Unjudged() != 1 {
+		t.Errorf("conforms: %v; with one that could not be tried: %v; and one that could not be judged: %v", conforms, untried.Conforms(), report.Conforms())
 	}
 	var text, plain, js, ju bytes.Buffer
 	if err := errors.Join(report.WriteText(&text, true), report.WriteText(&plain, false), report.WriteJSON(&js), report.WriteJUnit(&ju)); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"FAIL error-is-five-bytes", `expected: "ERROR" in 1.file`, `seen:     "ERROR\n"`, `sent 5: "wrong"`, "skipped: no <kernel>", "pass greets",
-		"ERR  memory", "could not go on: making a file: the disk is full", ", 1 could not be judged"} {
+		"ERR  memory", "could not go on: making a file: the disk is full", ", 1 could not be judged", "1 required could not be tried here"} {
 		if !strings.Contains(plain.String(), want) {
 			t.Errorf("no %s in\n%s", want, &plain)
 		}
@@ -135,7 +139,7 @@ func TestReports(t *testing.T) {
 		} `xml:"testsuite"`
 	}
 	if err := xml.Unmarshal(ju.Bytes(), &doc); err != nil || len(doc.Suites) != 1 ||
-		doc.Suites[0].Failures != 1 || doc.Suites[0].Errors != 1 || doc.Suites[0].Skipped != 1 || doc.Suites[0].Tests != 4 {
+		doc.Suites[0].Failures != 0 || doc.Suites[0].Errors != 2 || doc.Suites[0].Skipped != 1 || doc.Suites[0].Tests != 4 {
 		t.Errorf("%v in %s", err, &ju)
 	}
 }

@@ -48,10 +48,10 @@ func (l *lab) build(ctx context.Context, qdisc []string) (err error) {
 		}
 	}()
 	if l.kit, err = newNamespace(); err != nil {
-		return fmt.Errorf("no network namespace can be made here (root may): %w", err)
+		return fmt.Errorf("no network namespace can be made here (root may, or anybody by unshare -r): %w", err)
 	}
 	if l.sut, err = newNamespace(); err != nil {
-		return fmt.Errorf("no network namespace can be made here (root may): %w", err)
+		return fmt.Errorf("no network namespace can be made here (root may, or anybody by unshare -r): %w", err)
 	}
 	noNetem := l.cable(ctx, qdisc)
 	if errors.Is(noNetem, exec.ErrNotFound) {

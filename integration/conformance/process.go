@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -237,11 +236,9 @@ func freePort() (int, error) {
 		if ports.given[port] {
 			continue
 		}
-		var ln net.Listener
-		if ln, err = net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port)); err != nil {
+		if err = bindable(port); err != nil {
 			continue
 		}
-		ln.Close()
 		if ports.given == nil {
 			ports.given = make(map[int]bool)
 		}

@@ -30,6 +30,22 @@ func killAll(cmd *exec.Cmd) (others []int) {
 	return others
 }
 
+// bindable says why a port cannot be had. It does not listen there, not for a
+// moment: somebody could take that for a server that has come up.
+func bindable(port int) error {
+	syscall.ForkLock.RLock() // no program is to inherit it
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	return syscall.Bind(fd, &syscall.SockaddrInet4{Port: port})
+}
+
 // awaitKilled waits for those who have become children of this process when
 // their parents ended; see adopt.
 func awaitKilled(pids []int) {

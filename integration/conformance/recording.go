@@ -10,9 +10,9 @@ import (
 
 // Event is something that happened on a connection, as the kit saw it.
 type Event struct {
-	At   time.Duration `json:"at"`   // since the trial began, in nanoseconds
-	Conn int           `json:"conn"` // 1 for the trial's first connection
-	What string        `json:"what"` // "sent", "received", or what else happened
+	At   time.Duration `json:"atNanoseconds"` // since the trial began
+	Conn int           `json:"conn"`          // 1 for the trial's first connection
+	What string        `json:"what"`          // "sent", "received", or what else happened
 
 	// Data is the beginning of what was sent or received, as Go quotes it, and
 	// Bytes how much it was. Small pieces that follow each other closely are

@@ -26,7 +26,7 @@ const (
 type Result struct {
 	Criterion
 	Verdict Verdict       `json:"verdict"`
-	Took    time.Duration `json:"took"` // nanoseconds
+	Took    time.Duration `json:"tookNanoseconds"`
 	Failure *Failure      `json:"failure,omitempty"`
 	Skipped string        `json:"skipped,omitempty"` // why
 	Error   string        `json:"error,omitempty"`   // what could not be done
@@ -36,7 +36,7 @@ type Result struct {
 // Report is what became of all that was asked.
 type Report struct {
 	Commands map[Program]string `json:"commands"`
-	Took     time.Duration      `json:"took"` // nanoseconds
+	Took     time.Duration      `json:"tookNanoseconds"`
 	Required Tally              `json:"required"`
 	Robust   Tally              `json:"robust"`
 	Results  []Result           `json:"results"`
@@ -73,7 +73,7 @@ func (t *Tally) add(r Result) {
 func (t Tally) String() string {
 	s := fmt.Sprintf("%d of %d hold, %d of %d points", t.Passed, t.Passed+t.Failed, t.Points, t.OutOf)
 	if t.Skipped > 0 {
-		s += fmt.Sprintf(", %d skipped", t.Skipped)
+		s += fmt.Sprintf(", %d could not be tried", t.Skipped)
 	}
 	if t.Errors > 0 {
 		s += fmt.Sprintf(", %d could not be judged", t.Errors)
@@ -93,9 +93,11 @@ func newReport(commands map[Program]string, results []Result, took time.Duration
 	return r
 }
 
-// Conforms says that all required criteria hold that could be tried here, and
-// that none has ended in an error.
-func (r Report) Conforms() bool { return r.Required.Failed == 0 && r.Unjudged() == 0 }
+// Conforms says that all required criteria hold that were asked: that none has
+// failed, none was skipped, and no criterion has ended in an error.
+func (r Report) Conforms() bool {
+	return r.Required.Failed == 0 && r.Required.Skipped == 0 && r.Unjudged() == 0
+}
 
 // Unjudged is how many criteria have ended in an error.
 func (r Report) Unjudged() int { return r.Required.Errors + r.Robust.Errors }
@@ -147,6 +149,9 @@ func (r Report) WriteText(w io.Writer, colour bool) error {
 		}
 	}
 	fmt.Fprintf(&b, "\nrequired: %v\nrobust:   %v\ntook %.1f s\n", r.Required, r.Robust, r.Took.Seconds())
+	if n := r.Required.Skipped; n > 0 {
+		fmt.Fprintf(&b, "%d required could not be tried here, so that it cannot be said whether this conforms\n", n)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -179,8 +184,10 @@ func (r Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// WriteJUnit writes the report as JUnit XML, with a test suite for each program.
-// Robust criteria that fail are failures there as well.
+// WriteJUnit writes the report as JUnit XML, with a test suite for each program. It
+// is as red as [Report.Conforms] says: of criteria that are not required, those that
+// fail are skipped tests, with the failure as their output, and of those that are,
+// those that were skipped are errors.
 func (r Report) WriteJUnit(w io.Writer) error {
 	type message struct {
 		Message string `xml:"message,attr"`
@@ -193,6 +200,7 @@ func (r Report) WriteJUnit(w io.Writer) error {
 		Failure   *message `xml:"failure"`
 		Error     *message `xml:"error"`
 		Skipped   *message `xml:"skipped"`
+		Output    string   `xml:"system-out,omitempty"`
 	}
 	type testSuite struct {
 		Name     string     `xml:"name,attr"`
@@ -215,18 +223,24 @@ func (r Report) WriteJUnit(w io.Writer) error {
 		suite := &doc.Suites[last]
 		c := testCase{
 			Name:      res.Name,
-			ClassName: fmt.Sprintf("%s.%s", res.Program, res.Group),
+			ClassName: fmt.Sprintf("%s.%s.%s", res.Program, kind(res.Required), res.Group),
 			Time:      fmt.Sprintf("%.3f", res.Took.Seconds()),
 		}
 		suite.Tests++
-		switch res.Verdict {
-		case Fail:
+		switch {
+		case res.Verdict == Fail && res.Required:
 			suite.Failures++
 			c.Failure = &message{res.Sentence, res.Failure.text()}
-		case Skip:
+		case res.Verdict == Fail:
+			suite.Skipped++
+			c.Skipped, c.Output = &message{Message: "does not hold, and is not required: " + res.Sentence}, res.Failure.text()
+		case res.Verdict == Skip && res.Required:
+			suite.Errors++
+			c.Error = &message{Message: "is required, and could not be tried: " + res.Skipped}
+		case res.Verdict == Skip:
 			suite.Skipped++
 			c.Skipped = &message{Message: res.Skipped}
-		case Error:
+		case res.Verdict == Error:
 			suite.Errors++
 			c.Error = &message{Message: res.Error}
 		}
