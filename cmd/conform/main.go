@@ -42,7 +42,7 @@ type program struct {
 	Markdown bool          `help:"List them as a table in Markdown."`
 	Only     []string      `placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*', or not those after an exclamation mark, as in '!*-lossy-network'. May be repeated."`
 	Timeout  time.Duration `default:"2m" help:"How long one criterion may take. What takes longer is not judged."`
-	Parallel *int          `placeholder:"N" help:"How many criteria to try at the same time, besides those that only wait. It is twice the number of processors otherwise."`
+	Parallel *int          `placeholder:"N" help:"How many criteria to try at the same time: with 1 it takes ten minutes. Otherwise it is twice the number of processors, and those that only wait."`
 	JSON     string        `name:"json" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
 	JUnit    string        `name:"junit" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
 }

@@ -149,11 +149,11 @@ func TestWhatTheKitCannotDoIsNoFailure(t *testing.T) {
 	t.Parallel()
 	r := &run{Suite: Suite{Timeout: time.Minute}}
 	dir := filepath.Join(t.TempDir(), "trial")
-	got := r.try(t.Context(), Criterion{try: func(t *trial) {
+	got, _ := r.try(t.Context(), Criterion{try: func(t *trial) {
 		t.put(filepath.Join(dir, "missing", "file"), text("hello"))
 		t.fail("anything", "nothing")
 		t.skip("enough")
-	}}, dir)
+	}}, dir, nil)
 	if got.Verdict != Error || got.Failure != nil || got.Skipped != "" || !strings.HasPrefix(got.Error, "making a file: ") {
 		t.Errorf("%+v", got)
 	}
@@ -297,7 +297,7 @@ func gradeInANetworkOfItsOwn(t *testing.T, discipline string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr := &trial{ctx: t.Context(), suite: &run{Suite: Suite{machine: shared}, programs: map[Program]command{p: program}}, program: p, home: t.TempDir()}
+		tr := &trial{ctx: t.Context(), suite: &run{Suite: Suite{machine: shared}, programs: map[Program]command{p: program}}, program: p, home: t.TempDir(), starting: shared.starting}
 		what := random(1, 200_000)
 		if p == Client {
 			ln := tr.listen(&network{enter: kit.enter, host: sut.host})

@@ -299,6 +299,7 @@ func (p *peer) awaitEnd(within time.Duration, words string, why string) *peer {
 	for !p.over() && p.end == "" {
 		got := p.read(within + p.t.slack())
 		if got == nil && p.end == "" {
+			p.t.missed(within)
 			p.t.fail(fmt.Sprintf("the end of the connection within %v, %s", within.Round(time.Millisecond), why), "%s", p.seen())
 		}
 		if p.in = append(p.in, got...); !bytes.HasPrefix([]byte(words+greeting), p.in) {

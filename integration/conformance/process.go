@@ -49,8 +49,9 @@ func (p *process) ensure(ok bool, expected, format string, args ...any) {
 	}
 }
 
-// startUp is how long most programs take to start, at the most.
-const startUp = 300 * time.Millisecond
+// startUp is how long programs may take to start before others do, at the most: who
+// never starts is not to hold up the run.
+const startUp = 2 * time.Second
 
 // output keeps what a program prints.
 type output struct {
@@ -102,13 +103,13 @@ func (t *trial) start(l launch) *process {
 	p.cmd.WaitDelay = time.Second
 	asGroup(p.cmd)
 	select {
-	case t.suite.machine.starting <- struct{}{}:
+	case t.starting <- struct{}{}:
 	case <-t.ctx.Done():
 		t.fail("the trial to begin in time", "other programs are being started")
 		return p
 	}
 	if err := t.suite.begin(p.cmd, l.net); err != nil {
-		<-t.suite.machine.starting
+		<-t.starting
 		if errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) {
 			// It will not be any better for other criteria.
 			t.suite.abort(fmt.Errorf("%s: %w: %w; does its first line name an interpreter?", t.program, ErrCommand, err))
@@ -132,7 +133,7 @@ func (t *trial) start(l launch) *process {
 		case <-p.done:
 		case <-timer.C:
 		}
-		<-t.suite.machine.starting
+		<-t.starting
 	})
 	t.later(func() {
 		others := killAll(p.cmd)
@@ -174,6 +175,7 @@ func (p *process) wait(within time.Duration, why string) bool {
 	case <-timer.C:
 	case <-p.t.ctx.Done():
 	}
+	p.t.missed(within)
 	p.fail(fmt.Sprintf("the program to end within %v %s", within, why), "it goes on")
 	return false
 }

@@ -221,6 +221,9 @@ func (s *server) prints(within time.Duration, stop bool, want ...outcome) {
 	for i := range got {
 		got[i] = strings.TrimSpace(got[i])
 	}
+	if len(got) < len(lines) {
+		s.t.missed(within)
+	}
 	s.ensure(slices.Equal(got, lines), fmt.Sprintf("on stdout the lines %s", shorten(lines)), "%s", shorten(got))
 }
 

@@ -26,8 +26,9 @@ type Suite struct {
 	// Timeout is how long one criterion may take: two minutes if it is 0.
 	Timeout time.Duration
 
-	// Parallel is how many criteria are tried at the same time, not counting
-	// those that mostly wait: twice the number of processors if it is 0.
+	// Parallel is how many criteria are tried at the same time. If it is 0 that
+	// is twice the number of processors, beside one that is heavy and any number
+	// of those that mostly wait.
 	Parallel int
 
 	// Progress, if not nil, is told each result as soon as it is there, by one
@@ -45,23 +46,42 @@ type Suite struct {
 
 // machine is what criteria that are tried at the same time have to share.
 type machine struct {
+	all          chan struct{} // nil if there is no bound on all of them
 	light, heavy chan struct{}
 
 	// slack is how much later than it should a program may be seen to do
 	// something: none, unless the machine is known to be too busy to tell.
 	slack time.Duration
 
-	// starting is held by programs that have just been started. Dozens that
-	// start at once would make each other late.
+	// starting is held by a program until it has started, or has ended. Some need
+	// a processor for half a second until then, and others would make them late.
 	starting chan struct{}
 }
 
 func newMachine(parallel int) *machine {
-	return &machine{
+	m := &machine{
 		light:    make(chan struct{}, cmp.Or(parallel, 2*runtime.NumCPU())),
 		heavy:    make(chan struct{}, 1),
-		starting: make(chan struct{}, runtime.NumCPU()),
+		starting: make(chan struct{}, min(runtime.NumCPU(), cmp.Or(parallel, runtime.NumCPU()))),
 	}
+	if parallel > 0 {
+		m.all = make(chan struct{}, parallel)
+	}
+	return m
+}
+
+// places are what a criterion has to take before it is tried, in this order.
+func (m *machine) places(l load) (all []chan struct{}) {
+	switch l {
+	case light:
+		all = append(all, m.light)
+	case heavy:
+		all = append(all, m.heavy)
+	}
+	if m.all != nil {
+		all = append(all, m.all)
+	}
+	return all
 }
 
 // run is a suite that is being run.
@@ -140,41 +160,53 @@ func (s Suite) Run(ctx context.Context) (Report, error) {
 	return newReport(s.Commands, results, time.Since(began)), nil
 }
 
-// all tries each criterion in a goroutine of its own. Those that mostly wait
-// begin at once; the heavy ones take turns.
+// all tries each criterion in a goroutine of its own. Who is late by less than what
+// the others could be to blame for is tried again after them, alone.
 func (r *run) all(ctx context.Context, criteria []Criterion, dir string) []Result {
-	limits := map[load]chan struct{}{
-		light: r.machine.light,
-		idle:  make(chan struct{}, len(criteria)),
-		heavy: r.machine.heavy,
-	}
 	results := make([]Result, len(criteria))
+	late := make([]bool, len(criteria))
 	var work sync.WaitGroup
 	var told sync.Mutex
+	tell := func(result Result) {
+		if r.Progress != nil && ctx.Err() == nil {
+			told.Lock()
+			defer told.Unlock()
+			r.Progress(result)
+		}
+	}
 	for i, c := range criteria {
 		work.Go(func() {
-			select {
-			case limits[c.load] <- struct{}{}:
-				defer func() { <-limits[c.load] }()
-			case <-ctx.Done():
-				return
+			for _, place := range r.machine.places(c.load) {
+				select {
+				case place <- struct{}{}:
+					defer func() { <-place }()
+				case <-ctx.Done():
+					return
+				}
 			}
-			results[i] = r.try(ctx, c, filepath.Join(dir, fmt.Sprint(i)))
-			if r.Progress != nil && ctx.Err() == nil {
-				told.Lock()
-				defer told.Unlock()
-				r.Progress(results[i])
+			results[i], late[i] = r.try(ctx, c, filepath.Join(dir, fmt.Sprint(i)), r.machine.starting)
+			if !late[i] {
+				tell(results[i])
 			}
 		})
 	}
 	work.Wait()
+	for i, c := range criteria {
+		if late[i] && ctx.Err() == nil {
+			results[i], _ = r.try(ctx, c, filepath.Join(dir, fmt.Sprint(i)), make(chan struct{}, 1))
+			if results[i].Verdict == Pass {
+				results[i].Note = "tried twice: it was late beside other criteria, and is not alone"
+			}
+			tell(results[i])
+		}
+	}
 	return results
 }
 
-func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
+func (r *run) try(ctx context.Context, c Criterion, dir string, starting chan struct{}) (result Result, late bool) {
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	t := &trial{ctx: ctx, suite: r, program: c.Program, home: dir}
+	t := &trial{ctx: ctx, suite: r, program: c.Program, home: dir, starting: starting}
 	t.tapes.start = time.Now()
 	if err := os.Mkdir(dir, 0o777); err != nil {
 		t.cannot("making a directory", err)
@@ -185,7 +217,7 @@ func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
 	if err := os.RemoveAll(dir); err != nil {
 		t.cannot("removing what was made", err)
 	}
-	result := Result{Criterion: c, Took: took, Verdict: Pass, Note: t.note}
+	result = Result{Criterion: c, Took: took, Verdict: Pass, Note: t.note}
 	switch {
 	case t.failure != nil:
 		result.Verdict, result.Failure = Fail, t.failure
@@ -196,5 +228,5 @@ func (r *run) try(ctx context.Context, c Criterion, dir string) Result {
 	case t.broken != "":
 		result.Verdict, result.Error = Error, t.broken
 	}
-	return result
+	return result, t.late && t.failure != nil
 }

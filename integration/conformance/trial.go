@@ -23,10 +23,15 @@ type trial struct {
 	tapes   recording
 	note    string // for the report
 
+	// starting is how many of the trial's programs, and of others', may start at
+	// the same time; see machine.
+	starting chan struct{}
+
 	mu        sync.Mutex
 	processes []*process // in the order in which they were started
 	failure   *Failure
 	about     *process // which of them the failure is about, if it is about one
+	late      bool     // a machine that was busy could be to blame for the failure
 	skipped   string
 	broken    string // what the kit could not do
 	dirs      int
@@ -72,6 +77,15 @@ func (t *trial) failAbout(p *process, expected, format string, args ...any) {
 		return
 	}
 	t.failure, t.about = &Failure{Expected: expected, Seen: seen}, p
+}
+
+// missed tells that the failure that may follow is about a limit.
+func (t *trial) missed(limit time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if limit <= soon && !t.decided() {
+		t.late = true
+	}
 }
 
 // said is what was said on stderr that has to do with the failure. It is for who
