@@ -1014,6 +1014,15 @@ func fileCriteria() []Criterion {
 	}
 }
 
+// sendBothWays has ten clients send payloads in a row, and ten more at once, each
+// ten to a server that serve has started.
+func (t *trial) sendBothWays(size int64, serve func() (*server, func() *peer)) {
+	t.sideBySide(2, func(i int) {
+		s, connect := serve()
+		s.sendMany(10, size, i == 1, connect)
+	})
+}
+
 // sendMany has n clients send payloads of a size, in a row or at once, and
 // expects all outcomes.
 func (s *server) sendMany(n int, size int64, together bool, connect func() *peer) {
@@ -1024,7 +1033,7 @@ func (s *server) sendMany(n int, size int64, together bool, connect func() *peer
 		// nobody who waited for the others would be in time.
 		s.t.sideBySide(n, func(i int) {
 			c := connect()
-			c.patience = s.t.suite.Timeout / 2 // until it is its turn; who hangs is still found out in time
+			c.patience = s.t.suite.Timeout * 3 / 4 // until it is its turn; who hangs is found out before the end
 			c.upload(ps[i])
 		})
 	} else {
@@ -1070,16 +1079,24 @@ func sizeName(n int64) string {
 
 func networkCriteria(p Program) (all []Criterion) {
 	for _, size := range sizes {
+		few, what := size.bytes > 10*mib, "Payloads of %s, ten in a row and ten at once, are"
+		if few {
+			what = "Three payloads of %s at once are"
+		}
 		all = append(all, Criterion{Name: size.name + "-slow-network", Weight: 2, Required: true, load: size.load,
-			Sentence: fmt.Sprintf("Payloads of %s are received right over a network that delays, stalls and cuts into tiny segments (a proxy).", sizeName(size.bytes)),
+			Sentence: fmt.Sprintf(what, sizeName(size.bytes)) + " received right over a network that delays, stalls and cuts into tiny segments (a proxy).",
 			try: func(t *trial) {
-				s := t.serve(serving{})
-				addr := t.proxy(s.addr(), shapedNetwork)
-				n := 10
-				if size.bytes > mib {
-					n = 3
+				serve := func() (*server, func() *peer) {
+					s := t.serve(serving{})
+					addr := t.proxy(s.addr(), shapedNetwork)
+					return s, func() *peer { return s.connectBy(nil, addr) }
 				}
-				s.sendMany(n, size.bytes, true, func() *peer { return s.connectBy(nil, addr) })
+				if few {
+					s, connect := serve()
+					s.sendMany(3, size.bytes, true, connect)
+					return
+				}
+				t.sendBothWays(size.bytes, serve)
 			}})
 	}
 	all = append(all,
@@ -1102,19 +1119,31 @@ func networkCriteria(p Program) (all []Criterion) {
 				s.tells(failed)
 			}})
 	for _, size := range sizes[:3] {
+		one, what := size.bytes > mib, "Payloads of %s, ten in a row and ten at once, are"
+		if one {
+			what = "A payload of %s is"
+		}
 		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: idle,
-			Sentence: fmt.Sprintf("Payloads of %s are received right over a network with 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
+			Sentence: fmt.Sprintf(what, sizeName(size.bytes)) + " received right over a network with 50 ms of delay, 10 ms of jitter, 3 % loss and reordering.",
 			try: func(t *trial) {
 				sut, kit := t.lossy()
 				if t.over() {
 					return
 				}
-				s := t.serve(serving{launch: launch{net: sut}, side: kit})
-				n := 10
-				if size.bytes > mib {
-					n = 1
+				serve := func() (*server, func() *peer) {
+					s := t.serve(serving{launch: launch{net: sut}, side: kit})
+					return s, func() *peer {
+						p := s.connect()
+						p.patience = workload // each segment that is lost again takes twice as long
+						return p
+					}
 				}
-				s.sendMany(n, size.bytes, true, s.connect)
+				if one {
+					s, connect := serve()
+					s.sendMany(1, size.bytes, false, connect)
+					return
+				}
+				t.sendBothWays(size.bytes, serve)
 			}})
 	}
 	return all
