@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type launch struct {
 	stdin   io.Reader
 	net     *network
 	stdout  *os.File // in place of keeping what it prints
+	toFile  bool     // it prints into a file, and not into a pipe
 }
 
 // process is a program that was started.
@@ -57,6 +59,7 @@ const startUp = 2 * time.Second
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	file string // where it is, if it is not here
 }
 
 func (o *output) Write(p []byte) (int, error) {
@@ -72,6 +75,10 @@ func (o *output) Write(p []byte) (int, error) {
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.file != "" {
+		b, _ := os.ReadFile(o.file) // or what is expected there is missed
+		return string(b)
+	}
 	return o.text.String()
 }
 
@@ -98,6 +105,16 @@ func (t *trial) start(l launch) *process {
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	if l.stdout != nil {
 		p.cmd.Stdout = l.stdout
+	}
+	if l.toFile {
+		p.out.file = filepath.Join(t.directory(), "stdout")
+		f, err := os.Create(p.out.file)
+		if err != nil {
+			t.cannot("making a file", err)
+			return p
+		}
+		defer f.Close()
+		p.cmd.Stdout = f
 	}
 	// A child of the program may keep its pipes open.
 	p.cmd.WaitDelay = time.Second

@@ -692,6 +692,15 @@ func countCriteria() []Criterion {
 					t.ensure(s.out.String() == "12345\nERROR\n0\n", `"12345\nERROR\n0\n" on stdout`, "%q", s.out.String())
 				}
 			}},
+		{Name: "stdout-is-a-file", Weight: 1,
+			Sentence: "Each line is printed as soon as its connection ends also if stdout is a file.",
+			try: func(t *trial) {
+				s := t.serve(serving{launch: launch{toFile: true}})
+				s.connect().upload(text("hello"))
+				s.tellsAtOnce(received(text("hello")))
+				s.connect().hear(greeting).say("wrong").awaitEnd(patience, "", "after wrong bytes")
+				s.tellsAtOnce(received(text("hello")), failed)
+			}},
 		{Name: "stdout-gone", Weight: 1,
 			Sentence: "If stdout cannot be written any longer, it says so on stderr and exits non-zero.",
 			try: func(t *trial) {

@@ -286,7 +286,8 @@ func (s *server) connection(c *net.TCPConn, n int) error {
 		if s.mistake == "keeps-a-log" {
 			os.WriteFile("server-s.log", []byte(line), 0o666)
 		}
-		if s.mistake == "keeps-its-output" {
+		info, serr := os.Stdout.Stat()
+		if s.mistake == "keeps-its-output" || s.mistake == "keeps-its-output-from-files" && serr == nil && info.Mode().IsRegular() {
 			s.kept.WriteString(line)
 			return nil
 		}
@@ -469,6 +470,8 @@ func (c *client) run(host, port, file string) error {
 	ctx, forget := context.Background(), func() {}
 	switch c.mistake {
 	case "leaves-signals-to-the-system":
+	case "leaves-sigquit-to-the-system":
+		ctx, forget = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	case "ignores-signals":
 		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	default:
