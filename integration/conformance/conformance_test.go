@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -14,10 +15,10 @@ import (
 	"time"
 )
 
-// Where TestMain has built everything: the references, and our own programs with
-// the race detector, which makes one that it finds fault with say so on standard
-// error and exit with code 66.
-var references, programs string
+// Where TestMain has built everything: the references, and our own programs as
+// users have them, and with the race detector, which makes one that it finds fault
+// with say so on standard error and exit with code 66.
+var references, plainPrograms, racePrograms string
 
 func TestMain(m *testing.M) {
 	// Most of what the tests do is to wait; what is not, shared bounds. So they
@@ -61,10 +62,12 @@ func buildAndRun(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	references, programs = filepath.Join(dir, "references"), filepath.Join(dir, "programs")
+	references = filepath.Join(dir, "references")
+	plainPrograms, racePrograms = filepath.Join(dir, "plain"), filepath.Join(dir, "race")
 	for _, args := range [][]string{
 		{"-o", references + "/", "./reference"},
-		{"-o", programs + "/", "-race", "../../cmd/server-s", "../../cmd/server", "../../cmd/client"},
+		{"-o", plainPrograms + "/", "../../cmd/server-s", "../../cmd/server", "../../cmd/client"},
+		{"-o", racePrograms + "/", "-race", "../../cmd/server-s", "../../cmd/server", "../../cmd/client"},
 	} {
 		build := exec.Command("go", append([]string{"build"}, args...)...)
 		if out, err := build.CombinedOutput(); err != nil {
@@ -97,7 +100,7 @@ var shared = func() *machine {
 // without the program.
 func grade(t *testing.T, s Suite) (failed []string, report Report) {
 	t.Helper()
-	s.machine = shared
+	s.machine = cmp.Or(s.machine, shared)
 	report, err := s.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
