@@ -18,7 +18,8 @@
 //
 // A criterion that is required is as lenient as the protocol allows. What goes
 // beyond (how fast, how exactly, after which accidents) is asked by others, which
-// are not required.
+// are not required. Who is late by no more than a busy machine could explain is
+// asked again, alone.
 //
 // Slow networks are made in two ways. A proxy between the two sides is always
 // there. Where this process may make network namespaces, there is also a cable
