@@ -125,6 +125,10 @@ func (t *trial) start(l launch) *process {
 		t.fail("the trial to begin in time", "other programs are being started")
 		return p
 	}
+	if t.over() { // by now
+		<-t.starting
+		return p
+	}
 	if err := t.suite.begin(p.cmd, l.net); err != nil {
 		<-t.starting
 		if errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) {
