@@ -561,7 +561,11 @@ func clientNetworks() (all []Criterion) {
 			c.fails(late, "since the connection was reset")
 		}})
 	for _, size := range sizes[:3] {
-		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: idle,
+		load := idle
+		if size.bytes > mib {
+			load = long
+		}
+		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: load,
 			Sentence: fmt.Sprintf("A file of %s arrives right over a network with 50 ms of delay, 10 ms of jitter, 3 %% loss and reordering.", sizeName(size.bytes)),
 			try: func(t *trial) {
 				sut, kit := t.lossy()

@@ -49,6 +49,7 @@ type load int
 const (
 	light load = iota // processes and a few bytes
 	idle              // mostly waits
+	long              // waits, for most of a minute, for a bad network
 	heavy             // moves so much that it wants the machine for itself
 )
 

@@ -1128,11 +1128,14 @@ func networkCriteria(p Program) (all []Criterion) {
 				s.tells(failed)
 			}})
 	for _, size := range sizes[:3] {
-		one, what := size.bytes > mib, "Payloads of %s, ten in a row and ten at once, are"
+		one, load, what := size.bytes > mib, idle, "Payloads of %s, ten in a row and ten at once, are"
 		if one {
 			what = "A payload of %s is"
 		}
-		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: idle,
+		if size.bytes >= mib {
+			load = long
+		}
+		all = append(all, Criterion{Name: size.name + "-lossy-network", Weight: 2, Required: true, load: load,
 			Sentence: fmt.Sprintf(what, sizeName(size.bytes)) + " received right over a network with 50 ms of delay, 10 ms of jitter, 3 % loss and reordering.",
 			try: func(t *trial) {
 				sut, kit := t.lossy()

@@ -143,8 +143,8 @@ func (s *server) serve(ln net.Listener, signals <-chan os.Signal) int {
 		return complain(err)
 	case sig = <-signals:
 	}
-	if s.mistake == "leaves-a-child" { // that listens as well, for half a minute
-		child := exec.Command("sleep", "30")
+	if s.mistake == "leaves-a-child" { // that listens as well, until somebody kills it
+		child := exec.Command("sleep", "1000")
 		if f, err := ln.(*net.TCPListener).File(); err == nil {
 			child.ExtraFiles = append(child.ExtraFiles, f)
 		}
