@@ -119,11 +119,15 @@ func (t *trial) start(l launch) *process {
 	// A child of the program may keep its pipes open.
 	p.cmd.WaitDelay = time.Second
 	asGroup(p.cmd)
-	select {
-	case t.starting <- struct{}{}:
-	case <-t.ctx.Done():
-		t.fail("the trial to begin in time", "other programs are being started")
-		return p
+	if t.reserved {
+		t.reserved = false
+	} else {
+		select {
+		case t.starting <- struct{}{}:
+		case <-t.ctx.Done():
+			t.fail("the trial to begin in time", "other programs are being started")
+			return p
+		}
 	}
 	if t.over() { // by now
 		<-t.starting

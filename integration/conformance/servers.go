@@ -123,6 +123,7 @@ func argumentCriteria(p Program) []Criterion {
 			Sentence: "So is a port that is in use; who uses it is not disturbed.",
 			try: func(t *trial) {
 				s := t.serve(serving{})
+				t.reserve()
 				first := s.connect().greet().say("un")
 				t.pace(2 * moment)
 				c := t.serve(serving{port: s.port, files: s.files, unstarted: true})

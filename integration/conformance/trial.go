@@ -26,6 +26,7 @@ type trial struct {
 	// starting is how many of the trial's programs, and of others', may start at
 	// the same time; see machine.
 	starting chan struct{}
+	reserved bool // one of them, for the next to start
 
 	mu        sync.Mutex
 	processes []*process // in the order in which they were started
@@ -77,6 +78,25 @@ func (t *trial) failAbout(p *process, expected, format string, args ...any) {
 		return
 	}
 	t.failure, t.about = &Failure{Expected: expected, Seen: seen}, p
+}
+
+// reserve takes a place for the next program to start, so that it does not wait for
+// one while a client's ten seconds run.
+func (t *trial) reserve() {
+	if t.over() {
+		return
+	}
+	select {
+	case t.starting <- struct{}{}:
+		t.reserved = true
+		t.later(func() {
+			if t.reserved {
+				<-t.starting
+			}
+		})
+	case <-t.ctx.Done():
+		t.fail("the trial to begin in time", "other programs are being started")
+	}
 }
 
 // missed tells that the failure that may follow is about a limit.
