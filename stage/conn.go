@@ -44,9 +44,19 @@ type Conn struct {
 	// that needs the number has put it there; nil until then.
 	Counter *Counter
 
+	after []func(error) error // see brackets
+	stop  func() bool         // ends the watch of the context; nil when that has ended
+
 	mu        sync.Mutex
 	stopped   error       // why I/O was interrupted, or nil
 	deadlines []*Deadline // all that are set
+
+	// What In and Reply are at first, and room for what most chains need: one
+	// object where there would be many.
+	in    Reader
+	reply Writer
+	gate  [1]Gate
+	room  [4]func(error) error
 }
 
 // NewConn returns nc, ready to be passed to a chain. It does not take nc over:
@@ -54,8 +64,10 @@ type Conn struct {
 // the connection as it ought to be, and ends it when its context does.
 func NewConn(nc net.Conn, number uint64) *Conn {
 	c := &Conn{Net: nc, Number: number, Out: io.Discard}
-	c.In = NewReader(nc, (*netGate)(c))
-	c.Reply = NewWriter(nc, (*netGate)(c))
+	c.gate[0] = (*netGate)(c)
+	c.in, c.reply = Reader{nc, c.gate[:]}, Writer{nc, c.gate[:]}
+	c.In, c.Reply = &c.in, &c.reply
+	c.after = c.room[:0]
 	return c
 }
 
@@ -177,29 +189,36 @@ func (g *netGate) Passed(n int, err error) error {
 // reset (RST): also if h panics, from which Serve does not recover (see
 // [Recover]), and if the process dies, however it does.
 func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) error {
-	return attend(ctx, nc, number, h, func(err error) bool {
-		return err == nil || errors.Is(err, ErrIdle) && !errors.Is(err, ErrStorage)
-	})
+	c := attach(ctx, nc, number)
+	defer c.detach(false)
+	err := h.Serve(ctx, c)
+	c.detach(err == nil || errors.Is(err, ErrIdle) && !errors.Is(err, ErrStorage))
+	return err
 }
 
-// attend passes nc through h and closes it, in an orderly way if orderly says so
-// of what h returned.
-func attend(ctx context.Context, nc net.Conn, number uint64, h Handler, orderly func(error) bool) (err error) {
-	under := innermost(nc)
-	setLinger(under, 0)
+// attach takes nc over, until detach.
+func attach(ctx context.Context, nc net.Conn, number uint64) *Conn {
+	setLinger(innermost(nc), 0)
 	c := NewConn(nc, number)
-	stop := context.AfterFunc(ctx, func() { c.interrupt(because(ErrShutdown, context.Cause(ctx))) })
-	err = errUnwinding
-	defer func() {
-		stop()
-		if orderly(err) {
-			setLinger(under, -1)
-		} else {
-			under.Close() // first, or a layer over it would say goodbye
-		}
-		nc.Close()
-	}()
-	return h.Serve(ctx, c)
+	c.stop = context.AfterFunc(ctx, func() { c.interrupt(because(ErrShutdown, context.Cause(ctx))) })
+	return c
+}
+
+// detach closes the connection, in an orderly way or not, if that has not been
+// done.
+func (c *Conn) detach(orderly bool) {
+	if c.stop == nil {
+		return
+	}
+	c.stop()
+	c.stop = nil
+	under := innermost(c.Net)
+	if orderly {
+		setLinger(under, -1)
+	} else {
+		under.Close() // first, or a layer over it would say goodbye
+	}
+	c.Net.Close()
 }
 
 // setLinger sets what a close of nc, also that by the system when the process

@@ -50,36 +50,45 @@ type Filer interface {
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
 	defer t.end()
+	err = t.run()
+	return t.written, err
+}
+
+func (t *transfer) run() error {
 	for empty := 0; empty < maxEmptyReads; {
-		max, err := ask(t.in, transferSize)
+		max, err := t.in.allow(transferSize)
 		if err == io.EOF {
-			return t.written, nil
+			return nil
 		}
 		if err != nil {
-			return t.written, err
+			return err
 		}
-		n, inner := t.fill(max)
-		err = inner
-		for i := len(t.in) - 1; i >= 0; i-- {
-			err = t.in[i].Passed(n, err)
+		var n int
+		var inner error
+		if t.rawSrc != nil {
+			n, inner = t.fillKernel(max)
+		} else {
+			t.take()
+			n, inner = t.src.Read((*t.buf)[:min(max, bufferSize)])
 		}
+		err = t.in.passed(n, inner)
 		if n > 0 {
 			if err := t.flush(n); err != nil {
-				return t.written, err
+				return err
 			}
 		}
 		switch {
 		case err == io.EOF:
-			return t.written, nil
+			return nil
 		case err != nil:
-			return t.written, err
+			return err
 		case n == 0 && inner == nil:
 			empty++
 		default:
 			empty = 0
 		}
 	}
-	return t.written, io.ErrNoProgress
+	return io.ErrNoProgress
 }
 
 // maxEmptyReads is how many times in a row a reader may return neither bytes
@@ -92,12 +101,12 @@ type lazy interface {
 	open() (io.Writer, error)
 }
 
-// transfer is one Copy under way: the two ends without their gates, the gates
-// (outermost first), and what is held between the ends.
+// transfer is one Copy under way: the two ends without their gates, the gates, and
+// what is held between the ends.
 type transfer struct {
 	src     io.Reader
 	dst     io.Writer
-	in, out []Gate
+	in, out gates
 	written int64
 	buf     *[]byte // taken while it holds bytes, or while src can only be read through it
 	kernel          // the parts of a transfer that the system has a faster way for
@@ -105,44 +114,15 @@ type transfer struct {
 
 func newTransfer(dst io.Writer, src io.Reader) *transfer {
 	t := &transfer{src: src, dst: dst}
-	for {
-		r, ok := t.src.(*Reader)
-		if !ok {
-			break
-		}
-		t.in, t.src = append(t.in, r.gate), r.r
+	if r, ok := src.(*Reader); ok {
+		t.src, t.in = r.r, r.gates
 	}
-	for {
-		w, ok := t.dst.(*Writer)
-		if !ok {
-			break
-		}
-		t.out, t.dst = append(t.out, w.gate), w.w
+	if w, ok := dst.(*Writer); ok {
+		t.dst, t.out = w.w, w.gates
 	}
 	t.attachSrc()
 	t.attachDst()
 	return t
-}
-
-// ask asks gates how many of max bytes may pass.
-func ask(gates []Gate, max int) (int, error) {
-	for _, g := range gates {
-		var err error
-		if max, err = allow(g, max); err != nil {
-			return 0, err
-		}
-	}
-	return max, nil
-}
-
-// fill takes up to max bytes from src, and leaves them in t.buf or in the
-// kernel.
-func (t *transfer) fill(max int) (int, error) {
-	if n, err, ok := t.fillKernel(max); ok {
-		return n, err
-	}
-	t.take()
-	return t.src.Read((*t.buf)[:min(max, bufferSize)])
 }
 
 // flush writes the n bytes that fill has taken to dst.
@@ -166,7 +146,7 @@ func (t *transfer) flush(n int) error {
 
 func (t *transfer) write(b []byte) error {
 	for len(b) > 0 {
-		max, err := ask(t.out, len(b))
+		max, err := t.out.allow(len(b))
 		if err != nil {
 			return err
 		}
@@ -190,10 +170,7 @@ func writeAll(w io.Writer, b []byte) (int, error) {
 // passed counts what dst has taken, and tells the gates before it.
 func (t *transfer) passed(n int, err error) error {
 	t.written += int64(n)
-	for i := len(t.out) - 1; i >= 0; i-- {
-		err = t.out[i].Passed(n, err)
-	}
-	return err
+	return t.out.passed(n, err)
 }
 
 // take gives t a buffer, release gives it back.

@@ -20,9 +20,11 @@ import (
 type kernel struct {
 	rawSrc  syscall.RawConn // the connection or file, or nil if Read is all there is
 	tcp     bool            // it is a TCP connection
+	file    bool            // it is a file, where all there is has come already
 	rawDst  syscall.RawConn // the file or connection behind dst, or nil
 	socket  bool            // it is a connection
 	splices bool            // from rawSrc to rawDst
+	flows   bool            // the last attempt found so much that to splice pays
 	discard bool
 
 	pipe *pipe // holds bytes between fill and flush, or nil
@@ -53,7 +55,7 @@ func (t *transfer) attachSrc() {
 		if fi, err := src.Stat(); err != nil || !fi.Mode().IsRegular() {
 			return
 		}
-		sc = src
+		sc, t.file = src, true
 	default:
 		return
 	}
@@ -61,7 +63,7 @@ func (t *transfer) attachSrc() {
 	if err != nil {
 		return
 	}
-	t.rawSrc, t.attempt = rc, t.tryFill
+	t.rawSrc, t.attempt, t.flows = rc, t.tryFill, true
 }
 
 func (t *transfer) attachDst() {
@@ -94,19 +96,23 @@ func (t *transfer) attachDst() {
 // not keep, and an empty one is not the end.
 func isStream(c *net.UnixConn) bool { return c.LocalAddr().Network() == "unix" }
 
-func (t *transfer) fillKernel(max int) (int, error, bool) {
-	if t.rawSrc == nil {
-		return 0, nil, false
-	}
+// fillKernel takes up to max bytes from src, and leaves them in t.buf or in the
+// kernel.
+func (t *transfer) fillKernel(max int) (int, error) {
 	t.max = max
 	if err := t.rawSrc.Read(t.attempt); err != nil {
-		return 0, err, true
+		return 0, err
 	}
 	if t.n == 0 && t.err == nil {
-		return 0, io.EOF, true
+		return 0, io.EOF
 	}
-	return t.n, t.err, true
+	t.flows = t.n >= flowSize || t.file
+	return t.n, t.err
 }
+
+// flowSize is how much must have come at once for the next to be spliced: less is
+// cheaper to copy, and the end of a stream cheaper to find.
+const flowSize = 4 << 10
 
 // tryFill makes one attempt to take bytes from the connection, and reports
 // false if it has none yet.
@@ -118,7 +124,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		case t.discard:
 			op = "recvfrom"
 			t.n, _, t.err = syscall.Recvfrom(int(fd), dropped[:t.max], syscall.MSG_TRUNC)
-		case t.splices && blind < 2 && t.takePipe():
+		case t.splices && t.flows && blind < 2 && t.takePipe():
 			op = "splice"
 			t.n, t.err = splice(int(fd), t.pipe.w, t.max)
 		default:
@@ -170,7 +176,7 @@ var dropped [transferSize]byte
 
 func (t *transfer) flushKernel(n int) (error, bool) {
 	for t.discard {
-		max, err := ask(t.out, n)
+		max, err := t.out.allow(n)
 		if err == nil {
 			err = t.passed(max, nil)
 		}
@@ -187,7 +193,7 @@ func (t *transfer) flushKernel(n int) (error, bool) {
 	}
 	defer t.endKernel()
 	for t.pipe.held > 0 {
-		max, err := ask(t.out, t.pipe.held)
+		max, err := t.out.allow(t.pipe.held)
 		if err != nil {
 			return err, true
 		}

@@ -879,7 +879,7 @@ func TestAPanicOfAGateLosesNoPipe(t *testing.T) {
 							t.Error("the panic was lost")
 						}
 					}()
-					Copy(NewWriter(f, panicAt(tt.out)), NewReader(NewReader(server, atMost(1000)), panicAt(tt.in)))
+					Copy(NewWriter(f, panicAt(tt.out)), NewReader(NewReader(server, atMost(2*flowSize)), panicAt(tt.in)))
 				}()
 				server.Close()
 				<-done
@@ -1041,11 +1041,11 @@ func TestATransferThroughTheKernelCostsNoAllocation(t *testing.T) {
 			tr := newTransfer(NewWriter(dst, new(Counter)), NewReader(NewReader(server, NewIdleGate(server, time.Hour)), atMost(4096)))
 			defer tr.end()
 			if n := testing.AllocsPerRun(500, func() {
-				max, err := ask(tr.in, transferSize)
+				max, err := tr.in.allow(transferSize)
 				if err != nil {
 					t.Fatal(err)
 				}
-				n, err := tr.fill(max)
+				n, err := tr.fillKernel(max)
 				if err != nil {
 					t.Fatal(err)
 				}

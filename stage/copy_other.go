@@ -2,12 +2,14 @@
 
 package stage
 
-// kernel is empty where the kernel has no way that Copy knows of.
-type kernel struct{}
+import "syscall"
 
-func (*transfer) attachSrc()                        {}
-func (*transfer) attachDst()                        {}
-func (*transfer) fillKernel(int) (int, error, bool) { return 0, nil, false }
-func (*transfer) flushKernel(int) (error, bool)     { return nil, false }
-func (t *transfer) push(b []byte) (int, error)      { return writeAll(t.dst, b) }
-func (*transfer) endKernel()                        {}
+// kernel is next to nothing where the kernel has no way that Copy knows of.
+type kernel struct{ rawSrc syscall.RawConn } // nil
+
+func (*transfer) attachSrc()                    {}
+func (*transfer) attachDst()                    {}
+func (*transfer) fillKernel(int) (int, error)   { return 0, nil }
+func (*transfer) flushKernel(int) (error, bool) { return nil, false }
+func (t *transfer) push(b []byte) (int, error)  { return writeAll(t.dst, b) }
+func (*transfer) endKernel()                    {}

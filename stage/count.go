@@ -14,10 +14,10 @@ type Count struct{}
 
 // Wrap puts a counter before the sink of next.
 func (Count) Wrap(next Handler) Handler {
-	return HandlerFunc(func(ctx context.Context, c *Conn) error {
+	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 		c.count()
-		return next.Serve(ctx, c)
-	})
+		return nil, nil
+	}).Wrap(next)
 }
 
 // count puts a counter before the sink if there is none yet.

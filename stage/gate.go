@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"io"
+	"slices"
 )
 
 // Gate is what a stage puts on a stream when it has to know how many bytes
@@ -34,15 +35,33 @@ type Gate interface {
 // for, without an error: a fault in the Gate.
 var ErrGate = errors.New("stage: a gate allowed an impossible number of bytes")
 
-func allow(g Gate, max int) (int, error) {
-	n, err := g.Allow(max)
-	if err != nil {
-		return 0, err
+// gates are Gates before the same end of a stream, the innermost first.
+type gates []Gate
+
+// and returns gates with one more outside of them.
+func (gs gates) and(g Gate) gates { return append(slices.Clip(gs), g) }
+
+// allow asks how many of max bytes may pass.
+func (gs gates) allow(max int) (int, error) {
+	for i := len(gs) - 1; i >= 0; i-- {
+		n, err := gs[i].Allow(max)
+		if err != nil {
+			return 0, err
+		}
+		if n < 1 || n > max {
+			return 0, ErrGate
+		}
+		max = n
 	}
-	if n < 1 || n > max {
-		return 0, ErrGate
+	return max, nil
+}
+
+// passed tells of a transfer, and returns what has become of its error.
+func (gs gates) passed(n int, err error) error {
+	for _, g := range gs {
+		err = g.Passed(n, err)
 	}
-	return n, nil
+	return err
 }
 
 // Reader is an io.Reader behind a [Gate]. [Copy] and io.Copy from it keep the
@@ -51,13 +70,18 @@ func allow(g Gate, max int) (int, error) {
 // Do not embed a Reader in a type that has a Read of its own: WriteTo would be
 // promoted and go round it.
 type Reader struct {
-	r    io.Reader
-	gate Gate
+	r     io.Reader // not a *Reader
+	gates gates
 }
 
 // NewReader returns r behind gate. The Reader closes nothing, and is no more
 // safe for concurrent use than r.
-func NewReader(r io.Reader, gate Gate) *Reader { return &Reader{r, gate} }
+func NewReader(r io.Reader, gate Gate) *Reader {
+	if inner, ok := r.(*Reader); ok {
+		return &Reader{inner.r, inner.gates.and(gate)}
+	}
+	return &Reader{r, gates{gate}}
+}
 
 // Read reads from the inner reader as much as the gate allows.
 func (r *Reader) Read(p []byte) (int, error) {
@@ -65,12 +89,12 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		max, err := allow(r.gate, len(p))
+		max, err := r.gates.allow(len(p))
 		if err != nil {
 			return 0, err
 		}
 		n, inner := r.r.Read(p[:max])
-		err = r.gate.Passed(n, inner)
+		err = r.gates.passed(n, inner)
 		if n > 0 || err != nil || inner == nil {
 			return n, err
 		}
@@ -86,24 +110,29 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) { return Copy(w, r) }
 // Do not embed a Writer in a type that has a Write of its own: ReadFrom would
 // be promoted and go round it.
 type Writer struct {
-	w    io.Writer
-	gate Gate
+	w     io.Writer // not a *Writer
+	gates gates
 }
 
 // NewWriter returns w behind gate. The Writer closes nothing, and is no more
 // safe for concurrent use than w.
-func NewWriter(w io.Writer, gate Gate) *Writer { return &Writer{w, gate} }
+func NewWriter(w io.Writer, gate Gate) *Writer {
+	if inner, ok := w.(*Writer); ok {
+		return &Writer{inner.w, inner.gates.and(gate)}
+	}
+	return &Writer{w, gates{gate}}
+}
 
 // Write writes all of p, in pieces as large as the gate allows.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		max, err := allow(w.gate, len(p)-n)
+		max, err := w.gates.allow(len(p) - n)
 		if err != nil {
 			return n, err
 		}
 		m, err := writeAll(w.w, p[n:n+max])
 		n += m
-		if err = w.gate.Passed(m, err); err != nil {
+		if err = w.gates.passed(m, err); err != nil {
 			return n, err
 		}
 	}

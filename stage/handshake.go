@@ -65,7 +65,7 @@ func (st Step) run(in io.Reader, out io.Writer) error {
 			return fmt.Errorf("sending %q: %w", st.send, err)
 		}
 	}
-	var buf [64]byte
+	buf := make([]byte, min(len(st.expect), maxWord))
 	for want := st.expect; want != ""; {
 		n, err := in.Read(buf[:min(len(want), len(buf))])
 		if got := string(buf[:n]); got != want[:n] {
@@ -83,6 +83,9 @@ func (st Step) run(in io.Reader, out io.Writer) error {
 	}
 	return nil
 }
+
+// maxWord is how much of a word is read at once.
+const maxWord = 64
 
 // endedBefore reports whether err, from a write to the peer, only says that the
 // peer has closed after it had ended its stream in an orderly way. Everything
@@ -106,16 +109,14 @@ type Handshake struct {
 // called. Nor is it if the peer has ended its stream within a script that
 // allows it: that connection is done, and its payload is empty.
 func (s Handshake) Wrap(next Handler) Handler {
-	return HandlerFunc(func(ctx context.Context, c *Conn) error {
+	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 		switch err := s.Script.Run(c.In, c.Reply); {
-		case err == nil:
-			return next.Serve(ctx, c)
 		case err == io.ErrUnexpectedEOF && s.Script.AllowEnd:
-			return nil
+			return nil, io.EOF
 		case err == io.ErrUnexpectedEOF:
-			return fmt.Errorf("handshake: %w: %w", ErrProtocol, err)
+			return nil, fmt.Errorf("handshake: %w: %w", ErrProtocol, err)
 		default:
-			return err
+			return nil, err
 		}
-	})
+	}).Wrap(next)
 }

@@ -23,12 +23,11 @@ func (s Idle) Wrap(next Handler) Handler {
 	if s.Limit <= 0 {
 		return next
 	}
-	return HandlerFunc(func(ctx context.Context, c *Conn) error {
+	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 		gate := NewIdleGate(c.NewDeadline(), s.Limit)
 		c.In = NewReader(c.In, gate)
-		defer gate.Stop()
-		return next.Serve(ctx, c)
-	})
+		return gate.after, nil
+	}).Wrap(next)
 }
 
 // IdleGate is the [Gate] that [Idle] puts before a connection's reader:
@@ -69,6 +68,12 @@ func (g *IdleGate) set(t time.Time) error {
 
 // Stop removes the deadline from the connection.
 func (g *IdleGate) Stop() { g.conn.SetReadDeadline(time.Time{}) }
+
+// after stops the gate of a connection that has ended.
+func (g *IdleGate) after(err error) error {
+	g.Stop()
+	return err
+}
 
 // Allow allows everything.
 func (g *IdleGate) Allow(max int) (int, error) { return max, g.err }

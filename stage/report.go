@@ -27,10 +27,9 @@ func (s Report) Wrap(next Handler) Handler {
 		panic("stage: Report without W")
 	}
 	var mu sync.Mutex
-	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
+	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 		n := c.count()
-		err = errUnwinding
-		defer func() {
+		return func(err error) error {
 			line := ErrorMark
 			if err == nil {
 				line = strconv.FormatInt(n.Count(), 10)
@@ -41,7 +40,7 @@ func (s Report) Wrap(next Handler) Handler {
 			if werr != nil {
 				err = errors.Join(err, because(ErrReport, werr))
 			}
-		}()
-		return next.Serve(ctx, c)
-	})
+			return err
+		}, nil
+	}).Wrap(next)
 }

@@ -97,37 +97,44 @@ func (s Save) Wrap(next Handler) Handler {
 	if s.Store == nil || s.Name == nil {
 		panic("stage: Save without Store or Name")
 	}
-	return HandlerFunc(func(ctx context.Context, c *Conn) (err error) {
-		p := newPayload(ctx, s.Store, s.Name(c))
-		c.Out = NewWriter(p, (*payloadGate)(p))
+	return Bracket(func(ctx context.Context, c *Conn) (func(error) error, error) {
+		p := newPayload(ctx, s.Store, s.Name(c), s.Mark)
+		c.Out = &p.out
 		if c.Counter != nil { // from a stage further out
 			c.Out = NewWriter(c.Out, c.Counter)
 		}
-		err = errUnwinding
-		defer func() { err = p.settle(err, s.Mark) }()
-		return next.Serve(ctx, c)
-	})
+		return p.settle, nil
+	}).Wrap(next)
 }
 
 // payload is one connection's payload on its way to the store.
 type payload struct {
-	ctx     context.Context
+	ctx     context.Context // the connection's
 	cancel  context.CancelCauseFunc
 	store   Store
 	name    string
+	mark    string
 	pending Pending // nil until the first byte
 	err     error   // the first that storing it met
+
+	out  Writer // to the payload, behind its gate
+	gate [1]Gate
 }
 
-func newPayload(ctx context.Context, store Store, name string) *payload {
-	p := &payload{store: store, name: name}
-	// An end of the connection's context is no reason to break off a commit.
-	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+func newPayload(ctx context.Context, store Store, name, mark string) *payload {
+	p := &payload{ctx: ctx, store: store, name: name, mark: mark}
+	p.gate[0] = (*payloadGate)(p)
+	p.out = Writer{p, p.gate[:]}
 	return p
 }
 
 func (p *payload) open() (io.Writer, error) {
 	if p.pending == nil {
+		if p.cancel == nil {
+			// An end of the connection's context is no reason to break off a
+			// commit.
+			p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(p.ctx))
+		}
 		pending, err := p.store.Create(p.ctx, p.name)
 		if err != nil {
 			return nil, err
@@ -135,6 +142,13 @@ func (p *payload) open() (io.Writer, error) {
 		p.pending = pending
 	}
 	return p.pending, nil
+}
+
+// done cancels the store's context.
+func (p *payload) done(err error) {
+	if p.cancel != nil {
+		p.cancel(err)
+	}
 }
 
 func (p *payload) Write(b []byte) (int, error) {
@@ -146,21 +160,21 @@ func (p *payload) Write(b []byte) (int, error) {
 }
 
 // settle commits the payload if it arrived well; otherwise it throws it away
-// and puts mark, if there is one, in its place. It returns why the connection
+// and puts the mark, if there is one, in its place. It returns why the connection
 // failed, if it did.
-func (p *payload) settle(err error, mark string) error {
+func (p *payload) settle(err error) error {
 	if err == nil {
 		err = p.err // also if the handler inside has overlooked it
 	}
 	if err == nil {
 		err = p.commit()
 	}
-	p.cancel(err)
+	p.done(err)
 	if err == nil {
 		return nil
 	}
 	stopped := errors.Is(err, ErrShutdown)
-	if mark != "" && p.reset() && p.put(mark, stopped) == nil {
+	if p.mark != "" && p.reset() && p.put(stopped) == nil {
 		return err
 	}
 	if p.pending != nil {
@@ -168,12 +182,12 @@ func (p *payload) settle(err error, mark string) error {
 			err = fmt.Errorf("%w (and what had arrived could not be removed: %w: %w)", err, ErrStorage, aerr)
 		}
 	}
-	if mark == "" {
+	if p.mark == "" {
 		return err
 	}
-	m := newPayload(p.ctx, p.store, p.name)
-	merr := m.put(mark, stopped)
-	m.cancel(merr)
+	m := newPayload(p.ctx, p.store, p.name, p.mark)
+	merr := m.put(stopped)
+	m.done(merr)
 	if merr == nil {
 		return err
 	}
@@ -183,7 +197,7 @@ func (p *payload) settle(err error, mark string) error {
 	if rerr := p.store.Remove(p.name); rerr != nil {
 		merr = fmt.Errorf("%w (and the earlier one could not be removed: %w)", merr, rerr)
 	}
-	return fmt.Errorf("%w (and neither could %q in its place: %w)", err, mark, merr)
+	return fmt.Errorf("%w (and neither could %q in its place: %w)", err, p.mark, merr)
 }
 
 // reset begins the pending payload anew, and reports whether it could.
@@ -192,9 +206,9 @@ func (p *payload) reset() bool {
 	return ok && p.err == nil && r.Reset() == nil
 }
 
-// put stores s as the payload; if the server is stopped, in a hurry.
-func (p *payload) put(s string, stopped bool) error {
-	if _, err := io.WriteString(NewWriter(p, (*payloadGate)(p)), s); err != nil {
+// put stores the mark as the payload; if the server is stopped, in a hurry.
+func (p *payload) put(stopped bool) error {
+	if _, err := io.WriteString(&p.out, p.mark); err != nil {
 		return err
 	}
 	if u, ok := p.pending.(UnsyncedCommitter); ok && stopped {

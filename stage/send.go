@@ -83,9 +83,10 @@ func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64
 		s.Sent = new(Counter)
 	}
 	step, before := StepHandshake, s.Sent.Count()
-	err := attend(ctx, nc, 0, HandlerFunc(func(ctx context.Context, c *Conn) error {
-		return s.send(ctx, c, payload, &step)
-	}), func(err error) bool { return err == nil })
+	c := attach(ctx, nc, 0)
+	defer c.detach(false)
+	err := s.send(ctx, c, payload, &step)
+	c.detach(err == nil)
 	sent := s.Sent.Count() - before
 	if err != nil {
 		err = &SendError{Step: step, Sent: sent, Err: err}
