@@ -5,6 +5,8 @@ package fs
 import (
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // lockNew locks a file that was just created, and reports whether it is still
@@ -44,12 +46,7 @@ func flock(fd int) error {
 // dup returns a second descriptor of f, which shares its lock.
 func dup(f *os.File) (fd int, err error) {
 	cerr := control(f, func(old int) {
-		// As syscall.ForkLock has it, so that no child inherits it.
-		syscall.ForkLock.RLock()
-		defer syscall.ForkLock.RUnlock()
-		if fd, err = syscall.Dup(old); err == nil {
-			syscall.CloseOnExec(fd)
-		}
+		fd, err = unix.FcntlInt(uintptr(old), unix.F_DUPFD_CLOEXEC, 0)
 	})
 	if err == nil {
 		err = cerr

@@ -2,8 +2,7 @@ package transport
 
 import "context"
 
-// Scheduler decides how many connections are served at a time, and on which
-// goroutines. [Server.Serve] takes a slot before it accepts a connection, so
+// Scheduler decides how many connections are served at a time. [Server.Serve] takes a slot before it accepts a connection, so
 // that beyond the limit connections wait in the kernel's queue: connected, and
 // costing the process nothing. A Scheduler is safe for concurrent use.
 type Scheduler interface {
@@ -11,17 +10,11 @@ type Scheduler interface {
 	// done, and then returns ctx's error. Any other error ends the server.
 	Acquire(ctx context.Context) error
 
-	// Go has serve run on another goroutine, in a slot that was acquired, and
-	// returns at once. The slot is free again when serve has returned.
-	Go(serve func())
-
-	// Release frees a slot that was acquired and is not to be used.
+	// Release frees a slot that was acquired.
 	Release()
 }
 
-// Pool is the [Scheduler] that serves up to a number of connections at a time,
-// each on a goroutine of its own: a goroutine that waits for work would cost
-// the same memory as one that begins.
+// Pool is the [Scheduler] that serves up to a number of connections at a time.
 type Pool struct {
 	slots chan struct{} // nil: no limit
 }
@@ -50,14 +43,6 @@ func (p *Pool) Acquire(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// Go runs serve on a new goroutine.
-func (p *Pool) Go(serve func()) {
-	go func() {
-		defer p.Release()
-		serve()
-	}()
 }
 
 // Release frees a slot.

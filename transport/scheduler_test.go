@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -90,39 +89,5 @@ func TestNoSlotIsToBeHadOnceTheContextIsDone(t *testing.T) {
 				t.Fatalf("of %d: Acquire = %v", n, err)
 			}
 		}
-	}
-}
-
-func TestASlotIsFreeAgainWhenItsWorkHasEnded(t *testing.T) {
-	ends := []struct {
-		name string
-		work func()
-	}{
-		{"by a return", func() {}},
-		{"by runtime.Goexit", runtime.Goexit},
-	}
-	for _, end := range ends {
-		t.Run(end.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				pool := NewPool(1)
-				for range 5 {
-					if err := pool.Acquire(t.Context()); err != nil {
-						t.Fatal(err)
-					}
-					goOn := make(chan struct{})
-					pool.Go(func() { // which returns at once
-						<-goOn
-						end.work()
-					})
-					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-					if err := pool.Acquire(ctx); err != context.DeadlineExceeded {
-						t.Errorf("while it works, Acquire = %v", err)
-					}
-					cancel()
-					close(goOn)
-					synctest.Wait()
-				}
-			})
-		})
 	}
 }

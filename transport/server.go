@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -76,7 +77,7 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// Serve accepts connections from ln and has each served, until ctx is cancelled
+// Serve accepts connections from ln and has each served on a goroutine, until ctx is cancelled
 // or ln fails for good. It closes ln.
 //
 // When ctx is cancelled, it stops accepting, cancels the context of every
@@ -99,6 +100,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		numbers: s.Numbers,
 		conns:   make(map[*tracked]struct{}),
 		ended:   make(chan struct{}, 1),
+		next:    make(chan *tracked),
+		over:    make(chan struct{}),
 	}
 	if l.sched == nil {
 		l.sched = NewPool(0)
@@ -111,6 +114,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	err := l.run(ctx)
 	ln.Close()
 	cancel()
+	close(l.over)
 	return errors.Join(err, l.drain())
 }
 
@@ -123,12 +127,25 @@ type loop struct {
 
 	complained time.Time // of a shortage, for the last time
 
+	workers sync.WaitGroup
+	next    chan *tracked // to one of them that rests
+	resting atomic.Int64  // how many do
+	over    chan struct{} // closed when there will be no more
+
 	mu    sync.Mutex
 	conns map[*tracked]struct{} // accepted and not yet done with
 	ended chan struct{}         // holds a token when one of them has ended
 }
 
-type tracked struct{ net.Conn }
+// tracked is a connection from when it was accepted until its Handler has
+// returned.
+type tracked struct {
+	net.Conn
+	loop     *loop
+	ctx      context.Context
+	number   uint64
+	returned bool // the Handler has
+}
 
 // run is the accept loop. It returns nil if ctx ended it.
 func (l *loop) run(ctx context.Context) error {
@@ -153,11 +170,43 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			continue
 		}
-		tracked := l.track(conn)
-		l.sched.Go(func() {
-			defer l.untrack(tracked)
-			l.serve(ctx, conn, number)
-		})
+		l.dispatch(l.track(ctx, conn, number))
+	}
+}
+
+// maxResting is how many goroutines wait for another connection when theirs has
+// ended. The stack of one that has served is as large as it needs to be; that of
+// a new one has to grow, which is a good part of what a short connection costs.
+const maxResting = 32
+
+// dispatch has t served, by a goroutine that rests or by a new one.
+func (l *loop) dispatch(t *tracked) {
+	select {
+	case l.next <- t:
+	default:
+		l.workers.Add(1)
+		go func() {
+			defer l.workers.Done()
+			for t := t; t != nil; t = l.rest() {
+				t.serve()
+			}
+		}()
+	}
+}
+
+// rest returns the next connection to be served, or nil if this goroutine is not
+// needed any longer.
+func (l *loop) rest() *tracked {
+	if l.resting.Add(1) > maxResting {
+		l.resting.Add(-1)
+		return nil
+	}
+	defer l.resting.Add(-1)
+	select {
+	case t := <-l.next:
+		return t
+	case <-l.over:
+		return nil
 	}
 }
 
@@ -187,21 +236,24 @@ func (l *loop) accept(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-func (l *loop) serve(ctx context.Context, conn net.Conn, number uint64) {
-	returned := false
-	defer func() {
-		if returned {
-			conn.Close() // the Handler has; this is for one that forgot
-			return
-		}
-		// A panic, or a runtime.Goexit.
-		reset(conn)
-		if v := recover(); v != nil {
-			l.report(&PanicError{Number: number, Value: v, Stack: debug.Stack()})
-		}
-	}()
-	l.Handler.ServeConn(ctx, conn, number)
-	returned = true
+func (t *tracked) serve() {
+	defer t.end()
+	t.loop.Handler.ServeConn(t.ctx, t.Conn, t.number)
+	t.returned = true
+}
+
+func (t *tracked) end() {
+	defer t.loop.sched.Release()
+	defer t.loop.untrack(t)
+	if t.returned {
+		t.Close() // the Handler has; this is for one that forgot
+		return
+	}
+	// A panic, or a runtime.Goexit.
+	reset(t.Conn)
+	if v := recover(); v != nil {
+		t.loop.report(&PanicError{Number: t.number, Value: v, Stack: debug.Stack()})
+	}
 }
 
 func (l *loop) report(err error) {
@@ -210,8 +262,8 @@ func (l *loop) report(err error) {
 	}
 }
 
-func (l *loop) track(conn net.Conn) *tracked {
-	t := &tracked{conn}
+func (l *loop) track(ctx context.Context, conn net.Conn, number uint64) *tracked {
+	t := &tracked{Conn: conn, loop: l, ctx: ctx, number: number}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[t] = struct{}{}
@@ -246,6 +298,7 @@ func (l *loop) drain() error {
 			}
 		}
 	}
+	l.workers.Wait() // those that have nothing left to do
 	return nil
 }
 

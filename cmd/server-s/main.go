@@ -35,7 +35,6 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	chain := stage.Chain{
 		stage.Report{W: os.Stdout},
-		stage.Recover{},
 		stage.Idle{Limit: cli.Silence},
 		stage.Handshake{Script: stage.Accio},
 	}

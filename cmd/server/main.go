@@ -51,7 +51,6 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	chain := stage.Chain{
 		stage.Save{Store: store, Name: stage.NumberedFile, Mark: stage.ErrorMark},
-		stage.Recover{},
 		stage.Count{},
 		stage.Idle{Limit: cli.Silence},
 		stage.Handshake{Script: stage.Accio},
