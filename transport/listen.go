@@ -13,13 +13,14 @@ import (
 // machine (0.0.0.0). Connections that nobody has accepted yet wait in the
 // kernel's queue, as many as the system allows (net.core.somaxconn on Linux,
 // 4096 as it comes); a port that a program has just left can be taken at once. A
-// byte that a peer sends as urgent is one of the stream like any other.
+// byte that a peer sends as urgent is one of the stream like any other. Keep-alive
+// ends a connection whose peer cannot be reached for two and a half minutes.
 //
 // The error says what to do, and is syscall.EADDRINUSE or syscall.EACCES for
 // errors.Is where it is one of those. ctx bounds the call only. The caller
 // closes the listener; [Server.Serve] does.
 func Listen(ctx context.Context, port uint16) (net.Listener, error) {
-	lc := net.ListenConfig{Control: keepUrgentInline}
+	lc := net.ListenConfig{Control: inherit, KeepAlive: perConn}
 	// Go listens for Multipath TCP where the kernel has it. Its sockets lack
 	// what is wanted of TCP's (MSG_TRUNC drops nothing there), and nobody who
 	// has one path to the server gains by it.

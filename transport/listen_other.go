@@ -2,7 +2,13 @@
 
 package transport
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
-// keepUrgentInline does nothing where it is not known how.
-func keepUrgentInline(_, _ string, _ syscall.RawConn) error { return nil }
+// perConn has package net enable keep-alive for each connection.
+const perConn = time.Duration(0)
+
+// inherit does nothing where it is not known how.
+func inherit(_, _ string, _ syscall.RawConn) error { return nil }
