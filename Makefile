@@ -11,7 +11,7 @@ version := $(shell git describe --tags --always --dirty 2>/dev/null)
 tool    := $(GO) tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: build run test test-kit lint vuln fuzz cover clean help go
+.PHONY: build run test test-kit bench bench-quick bench-stages lint vuln fuzz cover clean help go
 
 build: go ## build the programs into bin/
 	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ ./cmd/...
@@ -24,6 +24,18 @@ test: go ## run all tests, with the race detector
 
 test-kit: go ## try each mistake of the kit's reference by all criteria (nine minutes)
 	$(GO) test -race -timeout=20m ./integration/conformance -run=Mistake -exhaustive
+
+bench: build ## measure the programs beside their peers (a quarter of an hour)
+	$(GO) build -o bin/bench ./integration/bench
+	bin/bench
+
+bench-quick: build ## measure less of that (under a minute)
+	$(GO) build -o bin/bench ./integration/bench
+	bin/bench -quick
+
+bench-stages: go ## measure the stages alone, into bench.txt; OLD=file compares
+	$(GO) test -run='^$$' -bench=. -count=10 ./stage | tee bench.txt
+	@test -z "$(OLD)" || $(tool) benchstat $(OLD) bench.txt
 
 lint: go ## check format, modules and code, for every system
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-ed: $$out"; exit 1; }
@@ -50,10 +62,10 @@ cover: go ## show what the tests cover of the packages
 	@echo "line by line: $(GO) tool cover -html=cover.out"
 
 clean: ## remove what was built
-	rm -rf bin cover.out
+	rm -rf bin cover.out bench.txt
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t h; do printf '  %-9s %s\n' "$$t" "$$h"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r t h; do printf '  %-12s %s\n' "$$t" "$$h"; done
 
 # One clear line if Go is missing or too old; every target that needs it asks.
 go:

@@ -12,7 +12,6 @@
 //
 //	h := stage.Chain{
 //		stage.Save{Store: store, Name: stage.NumberedFile, Mark: stage.ErrorMark},
-//		stage.Recover{},
 //		stage.Count{},
 //		stage.Idle{Limit: 10 * time.Second},
 //		stage.Handshake{Script: stage.Accio},
@@ -25,6 +24,12 @@
 // inside it found. [Serve] then closes the connection: orderly if all went
 // well, with a reset if the peer could mistake the close for success.
 //
+// A stage that acts before and after what is inside it, and lets it alone
+// meanwhile, is a [Bracket]: however many follow each other, they are called in
+// turn and not one within the other, which keeps stacks small. Where a panic is
+// to end its connection only, [Recover] does that, or who called Serve, as the
+// accept loop of package transport does.
+//
 // # Why a connection ended
 //
 // A chain returns nil or an error that says why, for errors.Is: [ErrIdle],
@@ -32,13 +37,34 @@
 //
 // # Zero-copy
 //
-// A stage that only has to know how many bytes pass, or to decide how many may,
-// is a [Gate] before a reader ([NewReader]) or writer ([NewWriter]). All payload
-// goes through [Copy], which asks the gates around each transfer and has the
-// kernel move the bytes from the connection to the file; with any number of
-// gates they never enter user space. A stage that must see the bytes puts an
-// io.Reader or io.Writer of its own in the way, and every byte of its chain, and
-// of no other, passes through it.
+// All payload goes through [Copy], which has the kernel move it where it can: from
+// a connection to a file by splice(2), to nowhere by recv(2) with MSG_TRUNC, from
+// a file to a connection by splice(2). Then no byte of it enters user space, and a
+// chain costs what a loop of those calls costs. That needs both ends to be what
+// the kernel knows: a *net.TCPConn, a *net.UnixConn or an *os.File, or a [Filer].
+// Any Reader or Writer of another type in between is called, and sees every byte;
+// that a type embeds a *net.TCPConn does not help, since it may have a Read of its
+// own.
+//
+// So a stage keeps zero-copy if it puts nothing in the way but a [Gate]: by
+// [NewReader] before c.In, to know what has come and to decide how much may, or by
+// [NewWriter] before c.Out, where only what was stored is seen. Its Allow is asked
+// before each transfer, of up to 1 MiB, and may wait, refuse, or allow less; its
+// Passed is told what became of it. The example of Gate limits a stream, the one
+// of Bracket puts that into a chain, and Counter, IdleGate and StallGate are gates
+// as well. A stage keeps it also if it reads and writes only what belongs to a
+// dialogue, by c.In and c.Reply, as [Handshake] does: not one byte more is taken.
+//
+// A stage that must see the payload, a hash or a decompressor, puts a Reader or
+// Writer of its own there and says so in its comment. That is the end of zero-copy
+// for the chains that have it, and for no others. There the payload goes through a
+// buffer of 64 KiB, which is taken from a pool while bytes move: no connection
+// that waits holds one.
+//
+// Less than a page at a time, such as a small upload or what a slow peer sends, is
+// copied, too: that costs less than to splice it. Whether the kernel moves a
+// payload can be seen in the system's count of what a process has read and written
+// (rchar and wchar in /proc/PID/io), to which splice adds nothing.
 //
 // The gates, readers and writers work on any io.Reader and io.Writer, without a
 // chain.

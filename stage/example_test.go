@@ -74,6 +74,26 @@ func (g *atMost) Passed(n int, err error) error {
 	return err
 }
 
+// A limit on what a connection may send: a stage that keeps zero-copy, and whose
+// neighbours in the chain cost no stack.
+func ExampleBracket() {
+	limit := stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
+		c.In = stage.NewReader(c.In, &atMost{left: 5})
+		return func(err error) error {
+			fmt.Println("ended:", err)
+			return err
+		}, nil
+	})
+
+	client, server := net.Pipe()
+	go func() {
+		defer client.Close()
+		io.WriteString(client, "hello, world")
+	}()
+	stage.Serve(context.Background(), server, 1, stage.Chain{limit}.Then(stage.Receive))
+	// Output: ended: too large
+}
+
 // A gate limits a stream without seeing its bytes, so that a chain with it is
 // as fast as one without.
 func ExampleGate() {
