@@ -38,7 +38,7 @@ type Filer interface {
 // The gates of a [Reader] and a [Writer] are asked before each read and each
 // write, and told of it after.
 // Where what is behind them are files and connections, on Linux the kernel moves
-// the bytes by splice(2) and none of them enters user space: from a TCP or Unix
+// the bytes by splice(2) or sendfile(2) and none of them enters user space: from a TCP or Unix
 // stream connection or a regular *os.File, to such a connection, an *os.File or a
 // [Filer]. From a TCP connection to io.Discard, the kernel drops them (recv(2),
 // MSG_TRUNC). Everything else goes through a pooled buffer. Those are the only
@@ -50,6 +50,9 @@ type Filer interface {
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
 	defer t.end()
+	if sent, err := t.sendFile(); sent {
+		return t.written, err
+	}
 	err = t.run()
 	return t.written, err
 }

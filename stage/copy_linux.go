@@ -32,6 +32,8 @@ type kernel struct {
 	// The arguments and results of attempt and drain: those are made once per
 	// transfer, since a closure per call would be an allocation per call.
 	attempt, drain, send func(fd uintptr) bool
+	sendSome             func(fd uintptr)
+	sock                 int // what sendSome sends to
 	max, n               int
 	err                  error
 	bytes                []byte // for send
@@ -173,6 +175,84 @@ func peek(fd uintptr) (int, error) {
 // dropped is where bytes would be put that are not: it is never written to, and
 // so takes no memory.
 var dropped [transferSize]byte
+
+// sendFile sends a file to a connection by sendfile(2), which takes no pipe and half
+// the calls. It reports false if that is not what src and dst are, or if the kernel
+// will not go on so: it does not say which of the two an error is of, so it is left
+// to the other way to meet it again.
+func (t *transfer) sendFile() (bool, error) {
+	if !t.file || !t.socket {
+		return false, nil
+	}
+	attempt := t.trySendFile
+	t.sendSome = t.sendFrom
+	for {
+		max, err := t.in.allow(transferSize)
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return true, err
+		}
+		if t.max, err = t.out.allow(max); err != nil {
+			return true, err
+		}
+		t.n, t.err = 0, nil
+		late := t.rawDst.Write(attempt)
+		switch {
+		case t.err != nil || late != nil && !errors.Is(late, os.ErrDeadlineExceeded):
+			return false, nil
+		case late != nil:
+			if err := t.passed(0, late); err != nil {
+				return true, err
+			}
+			continue
+		case t.n == 0:
+			if err := t.in.passed(0, io.EOF); err == io.EOF {
+				return true, nil
+			} else if err != nil {
+				return true, err
+			}
+			continue
+		}
+		err = t.in.passed(t.n, nil)
+		if err := t.passed(t.n, nil); err != nil {
+			return true, err
+		}
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return true, err
+		}
+	}
+}
+
+// trySendFile makes one attempt to send something of the file, and reports false
+// if the connection has no room.
+func (t *transfer) trySendFile(fd uintptr) bool {
+	t.sock = int(fd)
+	if err := t.rawSrc.Control(t.sendSome); err != nil {
+		t.err = err
+	}
+	if t.err == syscall.EAGAIN {
+		t.err = nil
+		return false
+	}
+	return true
+}
+
+func (t *transfer) sendFrom(fd uintptr) {
+	for {
+		t.n, t.err = syscall.Sendfile(t.sock, int(fd), nil, t.max)
+		if t.err != nil {
+			t.n = 0
+		}
+		if t.err != syscall.EINTR {
+			return
+		}
+	}
+}
 
 func (t *transfer) flushKernel(n int) (error, bool) {
 	for t.discard {

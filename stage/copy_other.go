@@ -10,6 +10,7 @@ type kernel struct{ rawSrc syscall.RawConn } // nil
 func (*transfer) attachSrc()                    {}
 func (*transfer) attachDst()                    {}
 func (*transfer) fillKernel(int) (int, error)   { return 0, nil }
+func (*transfer) sendFile() (bool, error)       { return false, nil }
 func (*transfer) flushKernel(int) (error, bool) { return nil, false }
 func (t *transfer) push(b []byte) (int, error)  { return writeAll(t.dst, b) }
 func (*transfer) endKernel()                    {}

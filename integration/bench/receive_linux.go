@@ -83,16 +83,16 @@ func (b *bench) receive() error {
 		b.peer("bare", "Go, bare: `os.File.ReadFrom`"),
 		b.peer("io.Copy", "Go, `io.Copy`, a deadline per read"),
 	}, b.pythons()...)
-	for _, place := range []struct{ name, dir string }{{"memory", b.tmpfs}, {"disk", b.disk}} {
+	for _, dir := range []string{b.tmpfs, b.disk} {
 		for _, load := range []struct {
 			name    string
 			segment int
 		}{{"by sendfile", 0}, {"in segments of 1,400 bytes", 1400}} {
-			if b.quick && (place.dir == b.disk || load.segment > 0) {
+			if b.quick && (dir == b.disk || load.segment > 0) {
 				continue
 			}
-			title := fmt.Sprintf("Receiving a file: %d MiB %s, to %s (%s)", src.size>>20, load.name, filesystem(place.dir), place.name)
-			if err := b.transfer(title, place.dir, src, load.segment, 2, all,
+			title := fmt.Sprintf("Receiving a file: %d MiB %s, to %s", src.size>>20, load.name, filesystem(dir))
+			if err := b.transfer(title, dir, src, load.segment, 2, all,
 				"The floors and the server sync the file and its directory before they close; the others do not."); err != nil {
 				return err
 			}
