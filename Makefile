@@ -22,7 +22,7 @@ run: build ## build, then save uploads to port $(PORT) in $(DIR)
 test: go ## run all tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout=10m ./...
 
-test-kit: go ## try each mistake of the kit's reference by all criteria (nine minutes)
+test-kit: go ## try each mistake of the kit's reference by all criteria (seven minutes)
 	$(GO) test -race -timeout=20m ./integration/conformance -run=Mistake -exhaustive
 
 bench: build ## measure the programs beside their peers (a quarter of an hour)
