@@ -178,8 +178,8 @@ var dropped [transferSize]byte
 
 // sendFile sends a file to a connection by sendfile(2), which takes no pipe and half
 // the calls. It reports false if that is not what src and dst are, or if the kernel
-// will not go on so: it does not say which of the two an error is of, so it is left
-// to the other way to meet it again.
+// will not go on so: what is not the connection's error is left to the other way to
+// meet again, and to tell of.
 func (t *transfer) sendFile() (bool, error) {
 	if !t.file || !t.socket {
 		return false, nil
@@ -198,12 +198,16 @@ func (t *transfer) sendFile() (bool, error) {
 			return true, err
 		}
 		t.n, t.err = 0, nil
-		late := t.rawDst.Write(attempt)
+		failed := t.rawDst.Write(attempt)
 		switch {
-		case t.err != nil || late != nil && !errors.Is(late, os.ErrDeadlineExceeded):
+		case isBroken(t.err):
+			failed = os.NewSyscallError("sendfile", t.err)
+		case t.err != nil || failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded):
 			return false, nil
-		case late != nil:
-			if err := t.passed(0, late); err != nil {
+		}
+		switch {
+		case failed != nil:
+			if err := t.passed(0, failed); err != nil {
 				return true, err
 			}
 			continue
@@ -226,6 +230,17 @@ func (t *transfer) sendFile() (bool, error) {
 			return true, err
 		}
 	}
+}
+
+// isBroken reports whether err, from sendfile, is that of a connection. A
+// connection tells of its end but once.
+func isBroken(err error) bool {
+	switch err {
+	case syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
+		syscall.ECONNABORTED, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.ENOTCONN, syscall.EPROTO:
+		return true
+	}
+	return false
 }
 
 // trySendFile makes one attempt to send something of the file, and reports false

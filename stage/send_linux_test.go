@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"io"
 	"testing"
 )
@@ -30,4 +31,23 @@ func TestSendLetsTheKernelMoveAFile(t *testing.T) {
 		t.Errorf("%d buffers were used", used())
 	}
 	checkPipes(t)
+}
+
+// A connection tells of its reset but once, and sendfile is who hears it.
+func TestAResetIsToldToWhoeverSendsAFile(t *testing.T) {
+	for range 20 {
+		conn, server := tcpPair(t)
+		done := play(server, shakes, hearsFirst("\x00"), resets)
+		file := tempFile(t, 0)
+		if err := file.Truncate(64 << 20); err != nil {
+			t.Fatal(err)
+		}
+		_, err := testSender().Send(t.Context(), conn, file)
+		if !errors.Is(err, ErrReset) || errors.Is(err, ErrGone) {
+			t.Fatalf("ended with %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
 }

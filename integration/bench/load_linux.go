@@ -103,10 +103,10 @@ func (s *source) send(port, segment int) error {
 	// Straight to the kernel: nothing here is to take time from the server.
 	err = raw.Write(func(fd uintptr) bool {
 		for sent < s.size && failed == nil {
-			var n int
 			if segment == 0 {
-				n, failed = unix.Sendfile(int(fd), int(s.file.Fd()), &sent, int(min(s.size-sent, 1<<30)))
+				_, failed = unix.Sendfile(int(fd), int(s.file.Fd()), &sent, int(min(s.size-sent, 1<<30)))
 			} else {
+				var n int
 				n, failed = unix.Write(int(fd), block[:min(s.size-sent, int64(segment))])
 				sent += int64(max(n, 0))
 			}
