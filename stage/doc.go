@@ -49,7 +49,7 @@
 // So a stage keeps zero-copy if it puts nothing in the way but a [Gate]: by
 // [NewReader] before c.In, to know what has come and to decide how much may, or by
 // [NewWriter] before c.Out, where only what was stored is seen. Its Allow is asked
-// before each transfer, of up to 1 MiB, and may wait, refuse, or allow less; its
+// before each transfer, of some MiB at the most, and may wait, refuse, or allow less; its
 // Passed is told what became of it. The example of Gate limits a stream, the one
 // of Bracket puts that into a chain, and Counter, IdleGate and StallGate are gates
 // as well. A stage keeps it also if it reads and writes only what belongs to a

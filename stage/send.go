@@ -35,7 +35,8 @@ var (
 	ErrSource = errors.New("what is to be sent could not be read")
 
 	// ErrGone: the server closed before the whole payload was sent: it has
-	// given up on it.
+	// given up on it. A reset that comes while a file is being sent may be told
+	// as this, too.
 	ErrGone = errors.New("the server closed before it had everything")
 )
 

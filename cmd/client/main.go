@@ -158,7 +158,7 @@ func explain(err error, file, server string) error {
 	case errors.Is(err, stage.ErrProtocol):
 		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; is it an Accio server?", server, failed.Err, sent))
 	case errors.Is(err, stage.ErrGone):
-		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; was it kept waiting for over 10 seconds?", server, failed.Err, sent))
+		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; was it stopped, or kept waiting for over 10 seconds?", server, failed.Err, sent))
 	default:
 		return cli.Exit(exitBroken, fmt.Errorf("%s: %w, %s; try again", server, failed.Err, sent))
 	}
