@@ -65,10 +65,12 @@ func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
 func TestAServerWithoutDescriptorsGoesOnWhenItHasSome(t *testing.T) {
 	ln, _ := listen(t)
 	short := make(chan error, 100)
+	served := make(chan struct{}, 2)
 	s := serve(t, &Server{
 		OnError: func(err error) { short <- err },
 		Handler: HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
 			defer conn.Close()
+			served <- struct{}{}
 			io.Copy(conn, onlyReader{conn})
 		}),
 	}, ln)
@@ -81,6 +83,7 @@ func TestAServerWithoutDescriptorsGoesOnWhenItHasSome(t *testing.T) {
 		}
 	}
 	first := dial(t, ln)
+	<-served
 
 	limitDescriptors(t, len(openFiles(t))+10)
 	var taken []*os.File
