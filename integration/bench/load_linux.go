@@ -65,34 +65,69 @@ func dial(port, n int) (*net.TCPConn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
-// greet speaks the client's half of the handshake.
-func greet(conn net.Conn) error {
+// connect dials, and speaks the client's half of the handshake.
+func connect(port, n int) (*net.TCPConn, error) {
+	conn, err := dial(port, n)
+	if err != nil {
+		return nil, err
+	}
 	var buf [len(greeting)]byte
 	for _, answer := range []string{confirm, confirmAgain} {
-		if _, err := io.ReadFull(conn, buf[:]); err != nil {
-			return err
+		_, err := io.ReadFull(conn, buf[:])
+		if err == nil && string(buf[:]) != greeting {
+			err = fmt.Errorf("got %q for a greeting", buf)
 		}
-		if string(buf[:]) != greeting {
-			return fmt.Errorf("got %q for a greeting", buf)
+		if err == nil {
+			_, err = io.WriteString(conn, answer)
 		}
-		if _, err := io.WriteString(conn, answer); err != nil {
-			return err
+		if err != nil {
+			conn.Close()
+			return nil, err
 		}
 	}
+	return conn, nil
+}
+
+// end ends the stream, and waits until the server has closed.
+func end(conn *net.TCPConn) error {
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	var b [64]byte
+	if n, err := conn.Read(b[:]); n > 0 || err != io.EOF {
+		return fmt.Errorf("%d bytes instead of the server's close, %w", n, err)
+	}
 	return nil
+}
+
+// inTurn calls do for each number below total, so many at a time, until one fails.
+func inTurn(total, atOnce int, do func(i int) error) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make(chan error, atOnce)
+	for range atOnce {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < total; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
 }
 
 // send sends the source, in one go or in segments of so many bytes, and waits
 // until the server has closed.
 func (s *source) send(port, segment int) error {
-	conn, err := dial(port, 0)
+	conn, err := connect(port, 0)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := greet(conn); err != nil {
-		return err
-	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -117,66 +152,36 @@ func (s *source) send(port, segment int) error {
 		}
 		return true
 	})
-	if err := errors.Join(err, failed, conn.CloseWrite()); err != nil {
+	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
-	if n, err := io.Copy(io.Discard, conn); n > 0 || err != nil {
-		return fmt.Errorf("%d bytes instead of the server's close, %w", n, err)
-	}
-	return nil
+	return end(conn)
 }
 
 // sendSmall uploads total payloads, so many at a time.
 func sendSmall(port, total, atOnce int, payload []byte) error {
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	errs := make(chan error, atOnce)
-	for range atOnce {
-		wg.Go(func() {
-			var b [64]byte
-			for next.Add(1) <= int64(total) {
-				if err := sendOne(port, int(uploads.Add(1)), payload, b[:]); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	close(errs)
-	return <-errs
+	return inTurn(total, atOnce, func(int) error {
+		conn, err := connect(port, int(uploads.Add(1)))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write(payload); err != nil {
+			return err
+		}
+		return end(conn)
+	})
 }
 
 // uploads is how many small ones there were: for a minute after its end the port
 // of each is not to be had again (TIME_WAIT).
 var uploads atomic.Int64
 
-func sendOne(port, number int, payload, buf []byte) error {
-	conn, err := dial(port, number)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := greet(conn); err != nil {
-		return err
-	}
-	if _, err := conn.Write(payload); err != nil {
-		return err
-	}
-	if err := conn.CloseWrite(); err != nil {
-		return err
-	}
-	if n, err := conn.Read(buf); n > 0 || err != io.EOF {
-		return fmt.Errorf("%d bytes instead of the server's close, %w", n, err)
-	}
-	return nil
-}
-
 // silent opens n connections that say nothing after the handshake, until the
 // function that it returns is called.
-func silent(port, n int) (end func(), err error) {
+func silent(port, n int) (stop func(), err error) {
 	conns := make([]*net.TCPConn, n)
-	end = func() {
+	stop = func() {
 		for _, c := range conns {
 			if c != nil {
 				c.SetLinger(0)
@@ -184,32 +189,14 @@ func silent(port, n int) (end func(), err error) {
 			}
 		}
 	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	const atOnce = 64
-	errs := make(chan error, atOnce)
-	for range atOnce {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				conn, err := dial(port, int(i))
-				if err == nil {
-					conns[i] = conn
-					err = greet(conn)
-				}
-				if err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	close(errs)
-	if err := <-errs; err != nil {
-		end()
+	if err := inTurn(n, 64, func(i int) (err error) {
+		conns[i], err = connect(port, i)
+		return err
+	}); err != nil {
+		stop()
 		return nil, err
 	}
-	return end, nil
+	return stop, nil
 }
 
 // once times what do does, in which the server takes part.

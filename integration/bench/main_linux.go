@@ -125,8 +125,6 @@ func (b *bench) run(only string) error {
 
 func (b *bench) script() string { return filepath.Join(b.work, "server.py") }
 
-func (b *bench) print(t *table) { fmt.Println(t) }
-
 // raiseLimit lets this process have as many descriptors as it may.
 func raiseLimit() {
 	var lim unix.Rlimit
@@ -161,7 +159,7 @@ func (b *bench) pythons() []contestant {
 	if b.python == "" {
 		return nil
 	}
-	return []contestant{{name: "Python, threads, 64 KiB", argv: func(port int, dir string) ([]string, error) {
+	return []contestant{{name: "Python, threads, 64 KiB", threads: true, argv: func(port int, dir string) ([]string, error) {
 		return []string{b.python, b.script(), strconv.Itoa(port), dir}, nil
 	}}}
 }

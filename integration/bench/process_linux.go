@@ -23,6 +23,10 @@ type contestant struct {
 	// forks says that children of it do the work, whose processor time the
 	// system adds up in coarse steps only.
 	forks bool
+
+	// threads says that it has one for each connection, and is not to be given
+	// as many as the others.
+	threads bool
 }
 
 // process is a contestant at work.
@@ -37,19 +41,37 @@ type process struct {
 // patience is how long a server may take to begin to listen, or to end.
 const patience = 10 * time.Second
 
+// startAll starts all of them, until stop is called.
+func startAll(all []contestant, parent string) (servers []*process, stop func(), err error) {
+	stop = func() {
+		for _, p := range servers {
+			p.stop()
+		}
+	}
+	for _, c := range all {
+		p, err := c.start(parent)
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		servers = append(servers, p)
+	}
+	return servers, stop, nil
+}
+
 // start starts c with a directory of its own under parent.
 func (c contestant) start(parent string) (*process, error) {
-	dir, err := os.MkdirTemp(parent, "accio-bench-")
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	dir, err := os.MkdirTemp(parent, "accio-bench-")
 	if err != nil {
 		return nil, err
 	}
 	argv, err := c.argv(port, dir)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	p := &process{contestant: c, cmd: exec.Command(argv[0], argv[1:]...), port: port, dir: dir, said: new(strings.Builder)}
 	p.cmd.Stderr = p.said

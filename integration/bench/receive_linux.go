@@ -16,15 +16,11 @@ func perGiB(size int64) (wall, cpu func(sample) float64) {
 // transfer has each contestant receive the source, in turn, and prints what that
 // took, beside the best of the first floors.
 func (b *bench) transfer(title, parent string, src *source, segment, floors int, all []contestant, notes ...string) error {
-	servers := make([]*process, len(all))
-	for i, c := range all {
-		p, err := c.start(parent)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		servers[i] = p
+	servers, stop, err := startAll(all, parent)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	moved := make([]int64, len(all))
 	samples, err := rounds(b.rounds, len(all), func(i int) (sample, error) {
 		before := servers[i].moved()
@@ -48,7 +44,7 @@ func (b *bench) transfer(title, parent string, src *source, segment, floors int,
 			of(samples[i], cpu).String(), ratio(samples[i], samples[leanest], cpu).short(),
 			fmt.Sprintf("%.0f %%", 100*float64(moved[i])/float64(src.size)))
 	}
-	b.print(t)
+	fmt.Println(t)
 	return nil
 }
 
@@ -179,7 +175,7 @@ func (b *bench) growth() error {
 		wall, cpu := perGiB(of1.size * int64(of1.count))
 		t.row(fmt.Sprintf("%d MiB", of1.size>>20), fmt.Sprint(of1.count), of(samples[0], wall).String(), of(samples[0], cpu).String())
 	}
-	b.print(t)
+	fmt.Println(t)
 	return b.growthAtOnce()
 }
 
@@ -221,7 +217,7 @@ func (b *bench) growthAtOnce() error {
 			of(samples[0], func(s sample) float64 { return s.cpu.Seconds() * 1e6 / each }).String(),
 			fmt.Sprint(p.descriptors()-fds), fmt.Sprintf("%.1f", float64(p.resident())/(1<<20)))
 	}
-	b.print(t)
+	fmt.Println(t)
 	return nil
 }
 
@@ -243,21 +239,11 @@ func (b *bench) small() error {
 		} else {
 			note = "The loop is threads that write, sync and rename a file, and sync the directory, without a network. The bare server syncs nothing."
 		}
-		servers := make([]*process, len(all))
-		for i, c := range all {
-			p, err := c.start(dir)
-			if err != nil {
-				return err
-			}
-			defer p.stop()
-			servers[i] = p
+		servers, stop, err := startAll(all, dir)
+		if err != nil {
+			return err
 		}
-		count := func(i int) int {
-			if i == 2 {
-				return total / 4
-			}
-			return total
-		}
+		defer stop()
 		n := len(all)
 		if dir == b.disk {
 			n++
@@ -267,9 +253,13 @@ func (b *bench) small() error {
 				return syncLoop(dir, total, atOnce, payload)
 			}
 			defer servers[i].clear()
-			s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count(i), atOnce, payload) })
-			s.wall /= time.Duration(count(i))
-			s.cpu /= time.Duration(count(i))
+			count := total
+			if all[i].threads {
+				count /= 4
+			}
+			s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count, atOnce, payload) })
+			s.wall /= time.Duration(count)
+			s.cpu /= time.Duration(count)
 			return s, err
 		})
 		if err != nil {
@@ -290,7 +280,7 @@ func (b *bench) small() error {
 			t.row(name, of(samples[i], rate).String(), ratio(samples[i], samples[0], rate).short(),
 				of(samples[i], cpu).String(), ratio(samples[i], samples[0], cpu).short())
 		}
-		b.print(t)
+		fmt.Println(t)
 	}
 	return nil
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,16 +36,16 @@ func (b *bench) silent() error {
 		header: []string{"server", "KiB resident each", "CPU ms/s", "an upload beside them, wall s/GiB", "and alone"},
 	}
 	all := append([]contestant{b.server(), b.peer("chain+5", "with five more stages"), b.peer("bare", "Go, bare")}, b.pythons()...)
-	for i, c := range all {
+	for _, c := range all {
 		n := n
-		if i == 3 {
-			n = min(n, 1_000) // a thread each
+		if c.threads {
+			n = min(n, 1_000)
 		}
 		if err := b.silentBeside(t, c, n, src); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	b.print(t)
+	fmt.Println(t)
 	return nil
 }
 
@@ -75,11 +73,11 @@ func (b *bench) silentBeside(t *table, c contestant, n int, src *source) error {
 			}
 			alone = append(alone, s)
 			before := p.resident()
-			end, err := silent(p.port, n)
+			stop, err := silent(p.port, n)
 			if err != nil {
 				return err
 			}
-			defer end()
+			defer stop()
 			each = append(each, float64(p.resident()-before)/1024/float64(n))
 			cpu := p.cpu()
 			time.Sleep(time.Second) // it is the second that is measured
@@ -107,25 +105,17 @@ func sendTogether(port, n int, payload []byte) error {
 	for i := range n {
 		wg.Go(func() {
 			if err := func() error {
-				conn, err := dial(port, i)
-				if err == nil {
-					defer conn.Close()
-					err = greet(conn)
-				}
+				conn, err := connect(port, i)
 				ready.Done()
 				if err != nil {
 					return err
 				}
+				defer conn.Close()
 				ready.Wait()
-				_, err = conn.Write(payload)
-				if err := errors.Join(err, conn.CloseWrite()); err != nil {
+				if _, err := conn.Write(payload); err != nil {
 					return err
 				}
-				var b [1]byte
-				if _, err := conn.Read(b[:]); err != io.EOF {
-					return fmt.Errorf("no close by the server: %w", err)
-				}
-				return nil
+				return end(conn)
 			}(); err != nil {
 				failed.Store(&err)
 			}
@@ -145,30 +135,17 @@ func syncLoop(parent string, total, atOnce int, payload []byte) (sample, error) 
 		return sample{}, err
 	}
 	defer os.RemoveAll(dir)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	errs := make(chan error, atOnce)
 	begun := time.Now()
-	for range atOnce {
-		wg.Go(func() {
-			for n := next.Add(1); n <= int64(total); n = next.Add(1) {
-				temp := filepath.Join(dir, fmt.Sprintf(".%d", n))
-				file, err := unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
-				if err == nil {
-					_, err = unix.Write(file, payload)
-				}
-				if err == nil {
-					err = commit(file, temp, dir, int(n))
-				}
-				if err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	wall := time.Since(begun)
-	close(errs)
-	return sample{wall: wall / time.Duration(total)}, <-errs
+	err = inTurn(total, atOnce, func(i int) error {
+		temp := filepath.Join(dir, fmt.Sprintf(".%d", i))
+		file, err := unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
+		if err != nil {
+			return err
+		}
+		if _, err := unix.Write(file, payload); err != nil {
+			return err
+		}
+		return commit(file, temp, dir, i)
+	})
+	return sample{wall: time.Since(begun) / time.Duration(total)}, err
 }

@@ -118,7 +118,7 @@ func (b *bench) tools() error {
 	defer os.Remove(path)
 
 	var all []tool
-	var servers []*process
+	var contestants []contestant
 	for _, tl := range tools {
 		if lacking := lacking(tl.needs); len(lacking) > 0 {
 			b.missing = append(b.missing, lacking...)
@@ -130,13 +130,13 @@ func (b *bench) tools() error {
 				return tl.argv(port, dir, b.work)
 			}}
 		}
-		p, err := c.start(b.tmpfs)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		all, servers = append(all, tl), append(servers, p)
+		all, contestants = append(all, tl), append(contestants, c)
 	}
+	servers, stop, err := startAll(contestants, b.tmpfs)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	samples, err := rounds(b.rounds, len(all), func(i int) (sample, error) {
 		p := servers[i]
 		s, err := p.once(func() error {
@@ -161,7 +161,7 @@ func (b *bench) tools() error {
 	for i, tl := range all {
 		t.row(tl.name, of(samples[i], wall).String(), ratio(samples[i], samples[0], wall).short(), of(samples[i], cpu).String())
 	}
-	b.print(t)
+	fmt.Println(t)
 	return nil
 }
 
