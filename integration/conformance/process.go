@@ -121,13 +121,8 @@ func (t *trial) start(l launch) *process {
 	asGroup(p.cmd)
 	if t.reserved {
 		t.reserved = false
-	} else {
-		select {
-		case t.starting <- struct{}{}:
-		case <-t.ctx.Done():
-			t.fail("the trial to begin in time", "other programs are being started")
-			return p
-		}
+	} else if !t.takePlace() {
+		return p
 	}
 	if t.over() { // by now
 		<-t.starting

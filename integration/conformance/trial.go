@@ -86,16 +86,24 @@ func (t *trial) reserve() {
 	if t.over() {
 		return
 	}
-	select {
-	case t.starting <- struct{}{}:
+	if t.takePlace() {
 		t.reserved = true
 		t.later(func() {
 			if t.reserved {
 				<-t.starting
 			}
 		})
+	}
+}
+
+// takePlace waits until one more program may start.
+func (t *trial) takePlace() bool {
+	select {
+	case t.starting <- struct{}{}:
+		return true
 	case <-t.ctx.Done():
 		t.fail("the trial to begin in time", "other programs are being started")
+		return false
 	}
 }
 
