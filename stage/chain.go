@@ -54,13 +54,9 @@ func (ch Chain) Wrap(next Handler) Handler { return ch.Then(next) }
 // Receive is what most chains end with: it copies what the peer sends to where
 // the stages have the payload go (c.In to c.Out, by [Copy]), until the peer
 // ends its stream.
-var Receive Handler = receive{}
-
-type receive struct{}
-
-func (receive) Serve(_ context.Context, c *Conn) error {
+var Receive Handler = HandlerFunc(func(_ context.Context, c *Conn) error {
 	_, err := Copy(c.Out, c.In)
 	return err
-}
+})
 
 var _ Stage = Chain(nil)

@@ -199,29 +199,25 @@ func (t *transfer) sendFile() (bool, error) {
 		}
 		t.n, t.err = 0, nil
 		failed := t.rawDst.Write(attempt)
-		switch {
-		case isBroken(t.err):
+		if isBroken(t.err) {
 			failed = os.NewSyscallError("sendfile", t.err)
-		case t.err != nil || failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded):
+		} else if t.err != nil || failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded) {
 			return false, nil
 		}
-		switch {
-		case failed != nil:
+		if failed != nil {
 			if err := t.passed(0, failed); err != nil {
 				return true, err
 			}
 			continue
-		case t.n == 0:
-			if err := t.in.passed(0, io.EOF); err == io.EOF {
-				return true, nil
-			} else if err != nil {
+		}
+		if t.n == 0 {
+			err = io.EOF
+		}
+		err = t.in.passed(t.n, err)
+		if t.n > 0 {
+			if err := t.passed(t.n, nil); err != nil {
 				return true, err
 			}
-			continue
-		}
-		err = t.in.passed(t.n, nil)
-		if err := t.passed(t.n, nil); err != nil {
-			return true, err
 		}
 		if err == io.EOF {
 			return true, nil

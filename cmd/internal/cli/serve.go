@@ -35,10 +35,24 @@ func EndInTime(ctx context.Context, err error) {
 // ends Serve and is returned.
 func Serve(ctx context.Context, ln net.Listener, scheduler transport.Scheduler, h stage.Handler) error {
 	ctx, stop := context.WithCancelCause(ctx)
-	s := &service{h: h, stop: stop}
 	defer stop(nil)
-	defer s.over.Store(true)
-	srv := transport.Server{Scheduler: scheduler, Grace: grace, OnError: Complain, Handler: s}
+	var over atomic.Bool // what fails from now on does so because the program ends
+	defer over.Store(true)
+	srv := transport.Server{
+		Scheduler: scheduler,
+		Grace:     grace,
+		OnError:   Complain,
+		Handler: transport.HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
+			err := stage.Serve(ctx, conn, number, h)
+			switch {
+			case over.Load():
+			case errors.Is(err, stage.ErrReport):
+				stop(err)
+			case errors.Is(err, stage.ErrStorage):
+				Complain(err)
+			}
+		}),
+	}
 	err := srv.Serve(ctx, ln)
 	if cause := context.Cause(ctx); errors.Is(cause, stage.ErrReport) {
 		return cause
@@ -47,27 +61,4 @@ func Serve(ctx context.Context, ln net.Listener, scheduler transport.Scheduler, 
 		return nil // the signal's word counts for more
 	}
 	return err
-}
-
-// service serves one connection after the other for Serve.
-type service struct {
-	h    stage.Handler
-	stop context.CancelCauseFunc
-	over atomic.Bool // what fails from now on does so because the program ends
-}
-
-func (s *service) ServeConn(ctx context.Context, conn net.Conn, number uint64) {
-	if err := stage.Serve(ctx, conn, number, s.h); err != nil {
-		s.failed(err)
-	}
-}
-
-func (s *service) failed(err error) {
-	switch {
-	case s.over.Load():
-	case errors.Is(err, stage.ErrReport):
-		s.stop(err)
-	case errors.Is(err, stage.ErrStorage):
-		Complain(err)
-	}
 }
