@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"net"
 	"syscall"
 	"unsafe"
 )
@@ -9,7 +8,7 @@ import (
 // backlog is how many bytes nc has been given that its peer has not
 // acknowledged, its end of stream among them as one more, or -1 if it is no
 // connection of the system's (SIOCOUTQ in tcp(7) and unix(7)).
-func backlog(nc net.Conn) int {
+func backlog(nc any) int {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return -1

@@ -2,6 +2,4 @@
 
 package stage
 
-import "net"
-
-func backlog(net.Conn) int { return -1 }
+func backlog(any) int { return -1 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"testing"
@@ -29,6 +30,7 @@ func BenchmarkRead(b *testing.B) {
 		{"bare", ready{}},
 		{"Counter", NewReader(ready{}, new(Counter))},
 		{"IdleGate", NewReader(ready{}, NewIdleGate(ready{}, time.Hour))},
+		{"MinRate", NewReader(ready{}, &rateGate{renewal: renewal{conn: new(Conn).NewDeadline()}, limit: MinRate{1, time.Hour}, need: 3600})},
 		{"six Counters", counters(NewReader(ready{}, new(Counter)), 5)},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
@@ -55,6 +57,8 @@ func BenchmarkWrite(b *testing.B) {
 	}{
 		{"bare", ready{}},
 		{"Counter", NewWriter(ready{}, new(Counter))},
+		{"MaxSize", NewWriter(ready{}, &sizeGate{left: math.MaxInt64})},
+		{"MinFree", NewWriter(ready{}, &spaceGate{space: &space{MinFree: MinFree{1, func() (int64, error) { return math.MaxInt64, nil }}}})},
 		{"StallGate", NewWriter(ready{}, NewStallGate(ready{}, time.Hour))},
 	} {
 		b.Run(bm.name, func(b *testing.B) {

@@ -27,12 +27,51 @@ var (
 	// ErrStorage: what was received could not be stored.
 	ErrStorage = errors.New("could not be stored")
 
+	// ErrConflict: the name of what was received is taken, in a store that replaces
+	// nothing. The store is well: this is no ErrStorage.
+	ErrConflict = errors.New("conflicts with what is there")
+
+	// ErrRejected: what was received has been looked at and refused; see [Rejection].
+	ErrRejected = errors.New("was rejected")
+
 	// ErrReport: the outcome could not be written by [Report].
 	ErrReport = errors.New("outcome could not be reported")
 
 	// ErrPanic: a stage or handler panicked; see [PanicError].
 	ErrPanic = errors.New("panic")
 )
+
+// ErrLimit: a connection reached a limit that whoever runs the server has set. It
+// is what all of these are as well, each of which is a cause of its own.
+var (
+	ErrLimit = errors.New("limit reached")
+
+	// ErrTooLarge: the payload is larger than [MaxSize] allows.
+	ErrTooLarge error = &limitError{"payload is too large"}
+
+	// ErrTooLong: the connection lasted longer than [MaxDuration] allows.
+	ErrTooLong error = &limitError{"connection lasted too long"}
+
+	// ErrTooSlow: the peer sent less in a time than [MinRate] asks for.
+	ErrTooSlow error = &limitError{"peer is too slow"}
+
+	// ErrSlowHandshake: the peer did not complete the handshake within the
+	// Limit of [Handshake].
+	ErrSlowHandshake error = &limitError{"handshake took too long"}
+
+	// ErrTooMany: the peer's host has as many connections as [MaxPerHost]
+	// allows.
+	ErrTooMany error = &limitError{"host has too many connections"}
+
+	// ErrNoSpace: the payload would take space that [MinFree] leaves alone.
+	ErrNoSpace error = &limitError{"no space is left for the payload"}
+)
+
+// limitError is a cause that is an ErrLimit, too.
+type limitError struct{ text string }
+
+func (e *limitError) Error() string        { return e.text }
+func (e *limitError) Is(target error) bool { return target == ErrLimit }
 
 // errUnwinding is how a connection has ended as long as nobody has said
 // otherwise. Deferred functions see it while a panic passes them by.

@@ -7,7 +7,8 @@ import (
 )
 
 func TestCausesAreToldApart(t *testing.T) {
-	causes := []error{ErrIdle, ErrProtocol, ErrReset, ErrShutdown, ErrStorage, ErrReport, ErrPanic, ErrGate}
+	causes := []error{ErrIdle, ErrProtocol, ErrReset, ErrShutdown, ErrStorage, ErrReport, ErrPanic, ErrGate,
+		ErrTooLarge, ErrTooLong, ErrTooSlow, ErrSlowHandshake, ErrTooMany, ErrNoSpace, ErrRejected, ErrConflict}
 	for i, a := range causes {
 		err := because(a, errOne)
 		for j, b := range causes {

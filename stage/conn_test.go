@@ -9,10 +9,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/accio-go/accio/transport/transporttest/memnet"
 )
 
 // patience bounds what ends by itself unless there is a fault.
@@ -47,199 +48,31 @@ func pairOf(t testing.TB, ln net.Listener) (server, client net.Conn) {
 }
 
 // wire returns the two ends of a connection in memory that is as TCP is where
-// net.Pipe is not: a write does not wait for its reader, one direction can end
-// before the other, it can be reset, and a read whose deadline has passed fails
-// even if bytes have arrived. A read returns bytes of one write only, so that
-// who writes decides how a stream is cut.
-func wire() (server, client *wireConn) {
-	a := &stream{changed: make(chan struct{})}
-	b := &stream{changed: make(chan struct{})}
-	return &wireConn{in: a, out: b}, &wireConn{in: b, out: a}
-}
-
-type wireConn struct {
-	net.Conn // none: whatever is not below is not to be called
-	in, out  *stream
-	abrupt   bool // a Close resets
-}
-
-func (c *wireConn) Read(p []byte) (int, error)  { return c.in.read(p) }
-func (c *wireConn) Write(p []byte) (int, error) { return c.out.write(p) }
-func (c *wireConn) CloseWrite() error           { c.out.end(io.EOF); return nil }
-func (c *wireConn) SetLinger(sec int) error     { c.abrupt = sec == 0; return nil }
-
-func (c *wireConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
-}
-
-func (c *wireConn) SetReadDeadline(t time.Time) error {
-	c.in.change(func() { c.in.deadline = t })
-	return nil
-}
-
-func (c *wireConn) SetWriteDeadline(t time.Time) error {
-	c.out.change(func() { c.out.writeDeadline = t })
-	return nil
-}
-
-func (c *wireConn) Close() error {
-	c.in.close()
-	if c.abrupt {
-		c.out.end(syscall.ECONNRESET)
-	} else {
-		c.out.end(io.EOF)
-	}
-	return nil
-}
-
-// stream is one direction of a wire.
-type stream struct {
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at each change
-	parts   [][]byte      // written and not yet read
-	err     error         // what comes after those
-	closed  bool          // by its reader
-
-	deadline, writeDeadline time.Time
-}
-
-// hasPassed reports whether a deadline is set and has passed.
-func hasPassed(deadline time.Time) bool {
-	return !deadline.IsZero() && !time.Now().Before(deadline)
-}
-
-func (s *stream) change(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-func (s *stream) close() { s.change(func() { s.closed = true }) }
-
-func (s *stream) end(err error) {
-	s.change(func() {
-		if s.err == nil {
-			s.err = err
-		}
-	})
-}
-
-func (s *stream) write(p []byte) (n int, err error) {
-	s.change(func() {
-		switch {
-		case hasPassed(s.writeDeadline):
-			err = os.ErrDeadlineExceeded
-			return
-		case s.closed || s.err != nil: // at the other end, or at this one
-			err = syscall.EPIPE
-			return
-		}
-		s.parts = append(s.parts, append([]byte(nil), p...))
-		n = len(p)
-	})
-	return n, err
-}
-
-func (s *stream) read(p []byte) (int, error) {
-	for {
-		n, wait, err := s.tryRead(p)
-		if wait == nil {
-			return n, err
-		}
-		wait()
-	}
-}
-
-func (s *stream) tryRead(p []byte) (n int, wait func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case hasPassed(s.deadline):
-		return 0, nil, os.ErrDeadlineExceeded
-	case s.closed:
-		return 0, nil, net.ErrClosed
-	case len(s.parts) > 0:
-		n = copy(p, s.parts[0])
-		if s.parts[0] = s.parts[0][n:]; len(s.parts[0]) == 0 {
-			s.parts = s.parts[1:]
-		}
-		return n, nil, nil
-	case s.err != nil:
-		return 0, nil, s.err
-	}
-	changed, deadline := s.changed, s.deadline
-	return 0, func() {
-		var passed <-chan time.Time
-		if !deadline.IsZero() {
-			passed = time.After(time.Until(deadline))
-		}
-		select {
-		case <-changed:
-		case <-passed:
-		}
-	}, nil
-}
+// net.Pipe is not. A read returns bytes of one write only.
+func wire() (server, client *memnet.Conn) { return memnet.Pair() }
 
 // act is one thing that a peer does.
-type act func(c net.Conn) error
+type act = memnet.Step
 
-// says is a peer that sends s in one write.
-func says(s string) act {
-	return func(c net.Conn) error {
-		_, err := io.WriteString(c, s)
-		return err
-	}
-}
-
-// hears is a peer that waits for s, which has to come in one piece.
-func hears(s string) act {
-	return func(c net.Conn) error {
-		buf := make([]byte, len(s)+1)
-		n, err := c.Read(buf)
-		if err == nil && string(buf[:n]) != s {
-			err = fmt.Errorf("heard %q, want %q", buf[:n], s)
-		}
-		return err
-	}
-}
+// says is a peer that sends s in one write, and hears one that waits for s, which has to
+// come in one piece.
+func says(s string) act  { return memnet.Say(s) }
+func hears(s string) act { return memnet.HearAtOnce(s) }
 
 // pauses is a peer that does nothing for d, in a bubble whose time is not real.
-func pauses(d time.Duration) act {
-	return func(net.Conn) error {
-		time.Sleep(d)
-		return nil
-	}
-}
+func pauses(d time.Duration) act { return memnet.Pause(d) }
 
 // ends is a peer that ends its stream, and still listens if that can be.
-func ends(c net.Conn) error {
-	if h, ok := c.(interface{ CloseWrite() error }); ok {
-		return h.CloseWrite()
-	}
-	return c.Close()
-}
+func ends(c net.Conn) error { return memnet.HalfClose(c) }
 
 // resets is a peer that breaks the connection off.
-func resets(c net.Conn) error {
-	setLinger(c, 0)
-	return c.Close()
-}
+func resets(c net.Conn) error { return memnet.Reset(c) }
 
 // play has a peer act, and tells how that went: nil, or the error of the first
 // act that failed.
 func play(c net.Conn, acts ...act) <-chan error {
 	done := make(chan error, 1)
-	go func() {
-		for _, do := range acts {
-			if err := do(c); err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- nil
-	}()
+	go func() { done <- memnet.Peer(acts).Play(c) }()
 	return done
 }
 
@@ -356,7 +189,9 @@ func TestServeClosesAsThePeerMayTakeIt(t *testing.T) {
 		{"a silent peer, as Idle says it", fmt.Errorf("%w: no byte for 10s", ErrIdle), true},
 		{"a silent peer whose outcome could not be told", errors.Join(ErrIdle, ErrReport), true},
 		{"a silent peer of whom not even that could be stored", errors.Join(ErrIdle, storage), false},
+		{"a silent peer of whom that would replace another's", errors.Join(ErrIdle, because(ErrConflict, errOne)), false},
 		{"a payload that could not be stored", storage, false},
+		{"a payload whose name is taken", ErrConflict, false},
 		{"an outcome that could not be told", ErrReport, false},
 		{"a peer that does not follow the protocol", ErrProtocol, false},
 		{"a connection that broke", ErrReset, false},
@@ -634,8 +469,8 @@ func TestDeadlinesAreSafeForManyGoroutines(t *testing.T) {
 		t.Error(err)
 	}
 	wg.Wait()
-	if at := server.in.deadline; !at.IsZero() || len(c.deadlines) != 0 {
-		t.Errorf("all are removed, and the connection has %v, of %d", at, len(c.deadlines))
+	if !c.armed.IsZero() || len(c.deadlines) != 0 {
+		t.Errorf("all are removed, and the connection has %v, of %d", c.armed, len(c.deadlines))
 	}
 }
 
@@ -678,9 +513,21 @@ func TestACancelledContextHasForgottenTheConnectionsThatEnded(t *testing.T) {
 	})
 }
 
+// lingering is a connection that knows what its close will say.
+type lingering struct {
+	*memnet.Conn
+	abrupt bool
+}
+
+func (c *lingering) SetLinger(sec int) error {
+	c.abrupt = sec == 0
+	return c.Conn.SetLinger(sec)
+}
+
 // What kills the process does not ask what the close is to say.
 func TestAProcessThatDiesResetsWhatItServes(t *testing.T) {
-	server, client := wire()
+	conn, client := wire()
+	server := &lingering{Conn: conn}
 	Serve(t.Context(), server, 1, HandlerFunc(func(context.Context, *Conn) error {
 		if !server.abrupt {
 			t.Error("an end of the process would be an orderly close")
@@ -727,6 +574,96 @@ func TestServeResetsWhatALayerStandsOn(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// relayer is a stage that puts a layer over the connection.
+func relayer(log *[]string) Stage {
+	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
+		c.Net = layer{c.Net, log}
+		return nil, nil
+	})
+}
+
+// A layer that a stage has put there has the last word, but not where that would look
+// like an orderly end.
+func TestServeClosesTheLayersOfStages(t *testing.T) {
+	for _, layers := range []int{1, 3} {
+		for _, err := range []error{nil, ErrIdle, errOne} {
+			t.Run(fmt.Sprint(layers, " layers, and ", err), func(t *testing.T) {
+				server, client := wire()
+				var log []string
+				var chain Chain
+				for range layers {
+					chain = append(chain, relayer(&log))
+				}
+				if got := Serve(t.Context(), server, 1, chain.Then(stops(err))); got != err {
+					t.Errorf("ended with %v, want %v", got, err)
+				}
+				orderly := err != errOne
+				if end := farewell(client); (end == nil) != orderly {
+					t.Errorf("the peer saw it end with %v", end)
+				}
+				if said := len(log) > 0; said != orderly {
+					t.Errorf("the layers said %q", log)
+				}
+			})
+		}
+	}
+}
+
+// What is stopped while it finishes and finishes well is to look so to the peer.
+func TestALayerHasTheLastWordAlsoAfterAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := wire()
+		ctx, cancel := context.WithCancel(t.Context())
+		speaks := Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
+			c.Net = lastWord{c.Net, c}
+			return nil, nil
+		})
+		err := Serve(ctx, server, 1, Chain{speaks}.Then(HandlerFunc(func(context.Context, *Conn) error {
+			cancel()
+			synctest.Wait() // for all I/O to be interrupted
+			return nil
+		})))
+		if err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		if said, err := io.ReadAll(client); string(said) != "goodbye" || err != nil {
+			t.Errorf("the peer heard %q, %v", said, err)
+		}
+	})
+}
+
+// lastWord is a layer that speaks by what the stages outside have made of the
+// connection.
+type lastWord struct {
+	net.Conn
+	c *Conn
+}
+
+func (l lastWord) NetConn() net.Conn { return l.Conn }
+
+func (l lastWord) Close() error {
+	err := l.c.SetWriteDeadline(time.Now().Add(time.Second))
+	_, werr := io.WriteString(l.c.Reply, "goodbye")
+	return errors.Join(err, werr, l.Conn.Close())
+}
+
+// Whoever moves deadlines or stops a connection, from whatever goroutine, does not meet
+// a stage that puts a layer over it.
+func TestALayerDoesNotGetInTheWayOfDeadlines(t *testing.T) {
+	for range 100 {
+		server, client := wire()
+		ctx, cancel := context.WithCancel(t.Context())
+		var stopping sync.WaitGroup
+		waits := Chain{relayer(new([]string)), Idle{Limit: patience}}.Then(Receive)
+		stopping.Go(cancel)
+		if err := Serve(ctx, server, 1, waits); !errors.Is(err, ErrShutdown) {
+			t.Errorf("ended with %v", err)
+		}
+		stopping.Wait()
+		client.Close()
 	}
 }
 

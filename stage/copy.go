@@ -2,6 +2,7 @@ package stage
 
 import (
 	"io"
+	"net"
 	"os"
 	"sync"
 )
@@ -11,16 +12,27 @@ const (
 	// user space.
 	bufferSize = 64 << 10
 
+	// smallSize is what it passes through where a connection may have to wait with its
+	// buffer: see pool.
+	smallSize = 4 << 10
+
 	// transferSize bounds one transfer through the kernel.
 	transferSize = 1 << 20
 )
 
-// buffers holds *[]byte of bufferSize: a buffer is taken only while bytes
-// move, so that a connection that waits costs none.
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, bufferSize)
+// buffers holds *[]byte of bufferSize: from what the kernel can be asked about, a buffer is
+// taken only while bytes move, so that a connection that waits costs none. Where it has to
+// wait with one, and there may be thousands of those at the same time, it holds one of
+// smallBuffers.
+var (
+	buffers      = sync.Pool{New: func() any { return newBuffer(bufferSize) }}
+	smallBuffers = sync.Pool{New: func() any { return newBuffer(smallSize) }}
+)
+
+func newBuffer(size int) *[]byte {
+	b := make([]byte, size)
 	return &b
-}}
+}
 
 // Filer is a writer that is one with an open file: bytes may be moved into the
 // file by the kernel, at its current offset, without going through Write. A
@@ -43,13 +55,14 @@ type Filer interface {
 // [Filer]. From a TCP connection to io.Discard, the kernel drops them (recv(2),
 // MSG_TRUNC). Everything else goes through a pooled buffer. Those are the only
 // types that Copy looks behind: any other Reader or Writer in between is called
-// as it is, and sees every byte.
+// as it is, and sees every byte. Of a frame of [Frames] whose length is known, what has
+// not been read ahead with the frames before it is moved like that.
 //
 // An error is returned as the side that failed gave it, after its gates; that
 // of src comes after everything read so far is written. Copy closes nothing.
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
-	defer t.end()
+	defer t.free()
 	if sent, err := t.sendFile(); sent {
 		return t.written, err
 	}
@@ -59,22 +72,8 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 
 func (t *transfer) run() error {
 	for empty := 0; empty < maxEmptyReads; {
-		max, err := t.in.allow(transferSize)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var n int
-		var inner error
-		if t.rawSrc != nil {
-			n, inner = t.fillKernel(max)
-		} else {
-			t.take()
-			n, inner = t.src.Read((*t.buf)[:min(max, bufferSize)])
-		}
-		err = t.in.passed(n, inner)
+		t.goOn()
+		n, inner, err := t.fill()
 		if n > 0 {
 			if err := t.flush(n); err != nil {
 				return err
@@ -92,6 +91,50 @@ func (t *transfer) run() error {
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// fill takes what src gives once, into t.buf or the kernel. It returns the error that
+// src, or a gate that allows nothing, gave, and what the gates have made of it.
+func (t *transfer) fill() (n int, inner, err error) {
+	max, err := t.in.allow(transferSize)
+	if err != nil {
+		return 0, err, err
+	}
+	if t.rawSrc != nil {
+		n, inner = t.fillKernel(max)
+	} else {
+		if t.buf != nil && t.pool() != poolOf(t.buf) {
+			t.release()
+		}
+		t.take()
+		n, inner = t.src.Read((*t.buf)[:min(max, len(*t.buf))])
+		t.much = n >= smallSize
+	}
+	return n, inner, t.in.passed(n, inner)
+}
+
+// ahead is a reader that has read ahead: once it holds nothing more of that, rest is
+// what the next bytes come from, and the gates before it; ok is false if that is the
+// reader itself.
+type ahead interface {
+	io.Reader
+	rest() (r io.Reader, before gates, ok bool)
+}
+
+// goOn puts the rest of a reader that has read ahead in its place.
+func (t *transfer) goOn() {
+	a, ok := t.src.(ahead)
+	if !ok {
+		return
+	}
+	r, before, ok := a.rest()
+	if !ok {
+		return
+	}
+	t.release()
+	t.src, t.in = r, append(before, t.in...)
+	t.attachSrc()
+	t.attachDst()
 }
 
 // maxEmptyReads is how many times in a row a reader may return neither bytes
@@ -112,11 +155,22 @@ type transfer struct {
 	in, out gates
 	written int64
 	buf     *[]byte // taken while it holds bytes, or while src can only be read through it
+	much    bool    // the last Read of src brought smallSize or more
 	kernel          // the parts of a transfer that the system has a faster way for
 }
 
+// transfers holds *transfer that are not under way: one is the better part of what
+// a small payload would have allocated.
+var transfers = sync.Pool{New: func() any {
+	t := new(transfer)
+	t.kernel.init(t)
+	return t
+}}
+
+// newTransfer returns a transfer, to be freed.
 func newTransfer(dst io.Writer, src io.Reader) *transfer {
-	t := &transfer{src: src, dst: dst}
+	t := transfers.Get().(*transfer)
+	t.src, t.dst, t.in, t.out, t.written, t.much = src, dst, nil, nil, 0, false
 	if r, ok := src.(*Reader); ok {
 		t.src, t.in = r.r, r.gates
 	}
@@ -179,18 +233,50 @@ func (t *transfer) passed(n int, err error) error {
 // take gives t a buffer, release gives it back.
 func (t *transfer) take() {
 	if t.buf == nil {
-		t.buf = buffers.Get().(*[]byte)
+		t.buf = t.pool().Get().(*[]byte)
 	}
 }
 
 func (t *transfer) release() {
 	if t.buf != nil {
-		buffers.Put(t.buf)
+		poolOf(t.buf).Put(t.buf)
 		t.buf = nil
 	}
 }
 
-// end gives back what t holds, also when a gate panics half-way.
+// pool is where the next buffer comes from. A small one will do where a connection may
+// have to wait with it: for its sink to be opened, or, since a Reader that is not the
+// system's can only be waited for in its Read, for a peer that has not been sending
+// much.
+func (t *transfer) pool() *sync.Pool {
+	if t.rawSrc != nil {
+		if _, ok := t.dst.(lazy); ok {
+			return &smallBuffers
+		}
+		return &buffers
+	}
+	if _, packets := t.src.(net.PacketConn); t.much || packets { // which loses what does not fit
+		return &buffers
+	}
+	return &smallBuffers
+}
+
+func poolOf(buf *[]byte) *sync.Pool {
+	if len(*buf) == smallSize {
+		return &smallBuffers
+	}
+	return &buffers
+}
+
+// free ends t, also when a gate panics half-way.
+func (t *transfer) free() {
+	t.end()
+	t.src, t.dst, t.in, t.out = nil, nil, nil, nil
+	t.detach()
+	transfers.Put(t)
+}
+
+// end gives back what t holds.
 func (t *transfer) end() {
 	t.release()
 	t.endKernel()

@@ -11,17 +11,22 @@ import (
 
 // kernel is what a transfer needs to have bytes moved by the kernel.
 //
-// Each wait for the connection happens inside rawSrc.Read, in the runtime's
-// poller and under the connection's read deadline, with nothing held: the
-// buffer or the pipe is taken for one attempt and given back if there is
+// Each wait for the connection, but for the short ones of a few (see blocking), happens
+// inside rawSrc.Read, in the runtime's poller and under the connection's read deadline, with
+// nothing held: the buffer or the pipe is taken for one attempt and given back if there is
 // nothing to read. So a connection that waits holds its own descriptor and no
 // memory, and what goes wrong on the way in cannot be mistaken for what goes
 // wrong on the way out.
 type kernel struct {
 	rawSrc  syscall.RawConn // the connection or file, or nil if Read is all there is
+	conn    *Conn           // whose connection src is, or nil
+	raw     net.Conn        // and what that has as raw
 	tcp     bool            // it is a TCP connection
 	file    bool            // it is a file, where all there is has come already
+	quick   quick
+	blocks  bool            // a call waits for what comes, for blockTime
 	rawDst  syscall.RawConn // the file or connection behind dst, or nil
+	reply   *Conn           // whose connection dst is, which it may not leave meanwhile, or nil
 	socket  bool            // it is a connection
 	splices bool            // from rawSrc to rawDst
 	flows   bool            // the last attempt found so much that to splice pays
@@ -29,22 +34,50 @@ type kernel struct {
 
 	pipe *pipe // holds bytes between fill and flush, or nil
 
-	// The arguments and results of attempt and drain: those are made once per
-	// transfer, since a closure per call would be an allocation per call.
-	attempt, drain, send func(fd uintptr) bool
-	sendSome             func(fd uintptr)
-	sock                 int // what sendSome sends to
-	max, n               int
-	err                  error
-	bytes                []byte // for send
+	calls
+	// Their arguments and results.
+	max, n int
+	err    error
+	bytes  []byte // for send
+	sock   int    // for sendSome
+}
+
+// calls are methods of a transfer as functions: made once, since a closure per call
+// would be an allocation per call.
+type calls struct {
+	attempt, drain, send, sendFull func(fd uintptr) bool
+	sendSome                       func(fd uintptr)
+}
+
+func (k *kernel) init(t *transfer) {
+	k.calls = calls{t.tryFill, t.tryDrain, t.trySend, t.trySendFile, t.sendFrom}
+}
+
+// detach forgets both ends.
+func (k *kernel) detach() {
+	if k.reply != nil {
+		k.reply.endWrite()
+	}
+	if k.conn != nil {
+		k.conn.unblock()
+	}
+	*k = kernel{calls: k.calls}
 }
 
 func (t *transfer) attachSrc() {
 	// Only these very types: a type that embeds one of them may have a Read of
 	// its own, which its promoted SyscallConn would go round.
 	var sc syscall.Conn
-	switch src := t.src.(type) {
+	src := any(t.src)
+	if s, ok := src.(*socket); ok {
+		t.conn = (*Conn)(s)
+		t.raw = t.conn.unblock()
+		src = t.raw
+	}
+	switch src := src.(type) {
 	case *net.TCPConn:
+		sc, t.tcp = src, true
+	case *polled:
 		sc, t.tcp = src, true
 	case *net.UnixConn:
 		if !isStream(src) {
@@ -65,18 +98,28 @@ func (t *transfer) attachSrc() {
 	if err != nil {
 		return
 	}
-	t.rawSrc, t.attempt, t.flows = rc, t.tryFill, true
+	t.rawSrc, t.flows = rc, true
 }
 
 func (t *transfer) attachDst() {
 	t.rawDst, t.socket, t.splices, t.discard = nil, false, false, false
 	var sc syscall.Conn
-	switch dst := t.dst.(type) {
+	dst := any(t.dst)
+	if s, ok := dst.(*socket); ok {
+		if t.reply == nil {
+			t.reply = (*Conn)(s)
+			t.reply.beginWrite()
+		}
+		dst = t.reply.unblock()
+	}
+	switch dst := dst.(type) {
 	case *os.File:
 		sc = dst
 	case Filer:
 		sc = dst.File()
 	case *net.TCPConn:
+		sc, t.socket = dst, true
+	case *polled:
 		sc, t.socket = dst, true
 	case *net.UnixConn:
 		if !isStream(dst) {
@@ -85,12 +128,11 @@ func (t *transfer) attachDst() {
 		sc, t.socket = dst, true
 	default:
 		// MSG_TRUNC drops bytes on TCP only (tcp(7)).
-		t.discard = t.tcp && dst == io.Discard
+		t.discard = t.tcp && dst == any(io.Discard)
 		return
 	}
 	if rc, err := sc.SyscallConn(); err == nil {
-		t.rawDst, t.drain, t.send = rc, t.tryDrain, t.trySend
-		t.splices = t.rawSrc != nil
+		t.rawDst, t.splices = rc, t.rawSrc != nil
 	}
 }
 
@@ -102,7 +144,11 @@ func isStream(c *net.UnixConn) bool { return c.LocalAddr().Network() == "unix" }
 // kernel.
 func (t *transfer) fillKernel(max int) (int, error) {
 	t.max = max
-	if err := t.rawSrc.Read(t.attempt); err != nil {
+	tried, err := t.fillBlocking()
+	if !tried {
+		err = t.rawSrc.Read(t.attempt)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if t.n == 0 && t.err == nil {
@@ -117,7 +163,7 @@ func (t *transfer) fillKernel(max int) (int, error) {
 const flowSize = 4 << 10
 
 // tryFill makes one attempt to take bytes from the connection, and reports
-// false if it has none yet.
+// false if it has none yet, or none has come in the time of a call that blocks.
 func (t *transfer) tryFill(fd uintptr) bool {
 	blind := 0 // how often splice has not seen what there was
 	for {
@@ -132,7 +178,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 		default:
 			op = "read"
 			t.take()
-			t.n, t.err = syscall.Read(int(fd), (*t.buf)[:min(t.max, bufferSize)])
+			t.n, t.err = syscall.Read(int(fd), (*t.buf)[:min(t.max, len(*t.buf))])
 		}
 		if t.err == nil && t.n > 0 {
 			if t.pipe != nil {
@@ -153,9 +199,9 @@ func (t *transfer) tryFill(fd uintptr) bool {
 			}
 		}
 		switch {
+		case t.err == syscall.EAGAIN, t.err == syscall.EINTR && t.blocks:
+			return false // a signal each moment would have the call wait for ever
 		case t.err == syscall.EINTR:
-		case t.err == syscall.EAGAIN:
-			return false
 		case t.err == syscall.EINVAL && op == "splice":
 			t.splices = false // not between these two: by the buffer, then
 		default:
@@ -168,7 +214,7 @@ func (t *transfer) tryFill(fd uintptr) bool {
 // peek tells what read would find: bytes, the end, or an error, which is for the
 // caller to tell of, since a socket has each but once.
 func peek(fd uintptr) (int, error) {
-	n, _, err := syscall.Recvfrom(int(fd), dropped[:1], syscall.MSG_PEEK|syscall.MSG_TRUNC)
+	n, _, err := syscall.Recvfrom(int(fd), dropped[:1], syscall.MSG_PEEK|syscall.MSG_TRUNC|syscall.MSG_DONTWAIT)
 	return n, err
 }
 
@@ -184,8 +230,6 @@ func (t *transfer) sendFile() (bool, error) {
 	if !t.file || !t.socket {
 		return false, nil
 	}
-	attempt := t.trySendFile
-	t.sendSome = t.sendFrom
 	for {
 		max, err := t.in.allow(sendSize)
 		if err == io.EOF {
@@ -198,7 +242,7 @@ func (t *transfer) sendFile() (bool, error) {
 			return true, err
 		}
 		t.n, t.err = 0, nil
-		failed := t.rawDst.Write(attempt)
+		failed := t.rawDst.Write(t.sendFull)
 		if isBroken(t.err) {
 			failed = os.NewSyscallError("sendfile", t.err)
 		} else if t.err != nil || failed != nil && !errors.Is(failed, os.ErrDeadlineExceeded) {
@@ -372,7 +416,7 @@ func (t *transfer) flushPipe() error {
 	t.take()
 	defer t.release()
 	for t.pipe.held > 0 {
-		n, err := syscall.Read(t.pipe.r, (*t.buf)[:min(t.pipe.held, bufferSize)])
+		n, err := syscall.Read(t.pipe.r, (*t.buf)[:min(t.pipe.held, len(*t.buf))])
 		if err == syscall.EINTR {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -324,3 +325,46 @@ type panicker struct{}
 
 func (panicker) Read([]byte) (int, error)  { panic(errors.New("read")) }
 func (panicker) Write([]byte) (int, error) { panic(errors.New("write")) }
+
+// sizes is a reader that brings so much with each Read, and notes how much it could have.
+type sizes struct {
+	brings []int
+	room   []int
+}
+
+func (s *sizes) Read(p []byte) (int, error) {
+	s.room = append(s.room, len(p))
+	if len(s.brings) == 0 {
+		return 0, io.EOF
+	}
+	n := min(s.brings[0], len(p))
+	s.brings = s.brings[1:]
+	return n, nil
+}
+
+// packets is a connection of packets, of which a Read that is too small loses the rest.
+type packets struct {
+	net.PacketConn
+	*sizes
+}
+
+// A Read that waits for a peer holds a buffer meanwhile.
+func TestAReadHasALargeBufferOnlyWhileMuchComes(t *testing.T) {
+	brings := []int{1, bufferSize, bufferSize, smallSize, smallSize - 1, 1}
+	s := &sizes{brings: slices.Clone(brings)}
+	if _, err := Copy(io.Discard, s); err != nil {
+		t.Error(err)
+	}
+	want := []int{smallSize, smallSize, bufferSize, bufferSize, bufferSize, smallSize, smallSize}
+	if !slices.Equal(s.room, want) {
+		t.Errorf("there was room for %d, want %d", s.room, want)
+	}
+
+	s = &sizes{brings: brings}
+	if _, err := Copy(io.Discard, packets{sizes: s}); err != nil {
+		t.Error(err)
+	}
+	if slices.Min(s.room) != bufferSize {
+		t.Errorf("there was room for %d of a packet", s.room)
+	}
+}

@@ -143,3 +143,130 @@ func ExampleScript() {
 	fmt.Printf("%s\n", payload)
 	// Output: payload
 }
+
+// A server that strangers can reach: each connection has limits, and all of them
+// together.
+func ExampleErrLimit() {
+	client, server := net.Pipe()
+	go io.WriteString(client, "hello, world")
+
+	h := stage.Chain{
+		stage.MaxPerHost{N: 10},
+		stage.MaxDuration{Limit: time.Hour},
+		stage.Idle{Limit: 10 * time.Second},
+		stage.MaxSize{Bytes: 5},
+		stage.MinRate{BytesPerSecond: 1 << 10, Grace: 10 * time.Second},
+	}.Then(stage.Receive)
+	err := stage.Serve(context.Background(), server, 1, h)
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, stage.ErrTooLarge), errors.Is(err, stage.ErrLimit))
+	// Output:
+	// payload is too large: more than 5 bytes
+	// true true
+}
+
+// A payload of five bytes, and no more.
+func ExampleMaxSize() {
+	client, server := net.Pipe()
+	go io.WriteString(client, "hello, world")
+	h := stage.Chain{stage.Report{W: os.Stdout}, stage.MaxSize{Bytes: 5}}.Then(stage.Receive)
+	fmt.Println(stage.Serve(context.Background(), server, 1, h))
+	// Output:
+	// ERROR
+	// payload is too large: more than 5 bytes
+}
+
+// A connection that may not last, though its peer is never silent.
+func ExampleMaxDuration() {
+	client, server := net.Pipe()
+	go func() {
+		for _, err := io.WriteString(client, "still here\n"); err == nil; {
+			_, err = io.WriteString(client, "still here\n")
+		}
+	}()
+	h := stage.Chain{stage.MaxDuration{Limit: 50 * time.Millisecond}}.Then(stage.Receive)
+	err := stage.Serve(context.Background(), server, 1, h)
+	fmt.Println(errors.Is(err, stage.ErrTooLong))
+	// Output: true
+}
+
+// A peer has to send a KiB in each 50 ms.
+func ExampleMinRate() {
+	client, server := net.Pipe()
+	go io.WriteString(client, "a few bytes")
+	h := stage.Chain{stage.MinRate{BytesPerSecond: 20 << 10, Grace: 50 * time.Millisecond}}.Then(stage.Receive)
+	err := stage.Serve(context.Background(), server, 1, h)
+	fmt.Println(errors.Is(err, stage.ErrTooSlow))
+	// Output: true
+}
+
+// A host that has a connection gets no other one meanwhile.
+func ExampleMaxPerHost() {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ln.Close()
+	h := stage.MaxPerHost{N: 1}.Wrap(stage.Receive)
+	ended := make(chan error)
+	visit := func() net.Conn {
+		client, _ := net.Dial("tcp", ln.Addr().String())
+		server, _ := ln.Accept()
+		go func() { ended <- stage.Serve(context.Background(), server, 1, h) }()
+		return client
+	}
+	first, second := visit(), visit()
+	fmt.Println(errors.Is(<-ended, stage.ErrTooMany))
+	first.Close()
+	second.Close()
+	<-ended
+	// Output: true
+}
+
+// Ten bytes are left alone.
+func ExampleMinFree() {
+	client, server := net.Pipe()
+	go io.WriteString(client, "hello, world")
+	disk := new(strings.Builder)
+	h := stage.Chain{
+		stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
+			c.Out = disk
+			return nil, nil
+		}),
+		stage.MinFree{Bytes: 10, Free: func() (int64, error) { return int64(15 - disk.Len()), nil }},
+	}.Then(stage.Receive)
+	err := stage.Serve(context.Background(), server, 1, h)
+	fmt.Printf("%q, %t\n", disk, errors.Is(err, stage.ErrNoSpace))
+	// Output: "hello", true
+}
+
+// How a connection ended, as a word to count by.
+func ExampleOutcomeOf() {
+	client, server := net.Pipe()
+	client.Close()
+	err := stage.Serve(context.Background(), server, 1, stage.Receive)
+	fmt.Println(stage.OutcomeOf(err, 0))
+	fmt.Println(stage.OutcomeOf(stage.ErrTooSlow, 1000))
+	// Output:
+	// empty
+	// too-slow
+}
+
+// Serve each connection of a server: package transport's has this in its Handler, as
+// transport.SessionHandler(stage.Sessions(h)).
+func ExampleSessions() {
+	h := stage.Chain{stage.Report{W: os.Stdout}}.Then(stage.Receive)
+	newSession := stage.Sessions(h)
+	for number, payload := range []string{"hello", "world, hello"} {
+		client, server := net.Pipe()
+		go func() {
+			defer client.Close()
+			io.WriteString(client, payload)
+		}()
+		newSession(context.Background(), server, uint64(number+1)).Run(nil)
+	}
+	// Output:
+	// 5
+	// 12
+}

@@ -14,20 +14,29 @@ import (
 //
 // The same Gate works in front of a reader ([NewReader]) and of a writer
 // ([NewWriter]). It is called by one goroutine at a time, the one that reads
-// or writes. It must not keep bytes back and must not read or write the
-// stream itself.
+// or writes; one that is shared by streams guards itself. It must not keep bytes back
+// and must not read or write the stream itself.
+//
+// Of several gates, the one put there last is asked first, and each after it for no
+// more than those before have allowed. Last is that of [MinRate], so that
+// the waits of others are not the peer's. What has passed is told in the other order, so
+// that whoever is asked last has the first say what an error means.
 type Gate interface {
 	// Allow is called before a transfer of at most max bytes (max >= 1) and
-	// answers how many may pass now, from 1 to max. It may block. An error
-	// ends the stream, and nothing is transferred; before a reader io.EOF is
-	// the end of the stream like any other.
+	// answers how many may pass now, from 1 to max. It may block, until the
+	// connection's context is cancelled at the latest. An error ends the stream, and
+	// nothing is transferred; before a reader io.EOF is the end of the stream like
+	// any other. Anything else is an ErrGate.
 	Allow(max int) (int, error)
 
 	// Passed is called after a transfer with the number of bytes that passed
 	// (0 if none) and how it ended: nil, io.EOF at the end of what is read, or
 	// an error. What it returns takes that error's place: an error of its own
 	// ends the stream; nil in place of an error other than io.EOF has the
-	// transfer tried again.
+	// transfer tried again. One that has no say in that returns err.
+	//
+	// It need not follow an Allow, since another gate may have refused, and may come
+	// without one: with 0 bytes, when a sink has been opened or could not be.
 	Passed(n int, err error) error
 }
 
@@ -58,8 +67,14 @@ func (gs gates) allow(max int) (int, error) {
 
 // passed tells of a transfer, and returns what has become of its error.
 func (gs gates) passed(n int, err error) error {
+	awaits := false
 	for _, g := range gs {
-		err = g.Passed(n, err)
+		if err = g.Passed(n, err); err == errAwait {
+			awaits, err = true, nil // those outside have nothing to do with it
+		}
+	}
+	if awaits && err == nil {
+		err = errAwait
 	}
 	return err
 }
@@ -81,6 +96,21 @@ func NewReader(r io.Reader, gate Gate) *Reader {
 		return &Reader{inner.r, inner.gates.and(gate)}
 	}
 	return &Reader{r, gates{gate}}
+}
+
+// newPeerReader is NewReader for a gate that has to do with the peer's time: it is asked
+// after all other gates, also those of stages further out, so that their waits are not
+// the peer's.
+func newPeerReader(r io.Reader, gate Gate) *Reader {
+	inner, ok := r.(*Reader)
+	if !ok {
+		return NewReader(r, gate)
+	}
+	at := 0
+	if _, ok := inner.gates[0].(*inGate); ok {
+		at = 1
+	}
+	return &Reader{inner.r, slices.Insert(slices.Clone(inner.gates), at, gate)}
 }
 
 // Read reads from the inner reader as much as the gate allows.

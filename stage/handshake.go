@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"time"
 )
 
 // Script is one side of a dialogue whose words are known beforehand: what to
@@ -46,19 +47,23 @@ func (s Script) Mirror() Script {
 // many are still missing. If in ends before the script is complete, Run returns
 // io.ErrUnexpectedEOF. Other errors are those of in and out.
 func (s Script) Run(in io.Reader, out io.Writer) error {
-	for i, st := range s.Steps {
-		err := st.run(in, out)
-		if err == io.ErrUnexpectedEOF {
+	for i := range s.Steps {
+		if err := s.run(i, in, out); err != nil {
 			return err
-		}
-		if err != nil {
-			return fmt.Errorf("handshake, step %d, %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-// run speaks the step, as Run speaks them all.
+// run speaks the i-th step.
+func (s Script) run(i int, in io.Reader, out io.Writer) error {
+	err := s.Steps[i].run(in, out)
+	if err != nil && err != io.ErrUnexpectedEOF && err != errAwait {
+		err = fmt.Errorf("handshake, step %d, %w", i+1, err)
+	}
+	return err
+}
+
 func (st Step) run(in io.Reader, out io.Writer) error {
 	if st.send != "" {
 		if _, err := io.WriteString(out, st.send); err != nil && !endedBefore(err) {
@@ -76,6 +81,9 @@ func (st Step) run(in io.Reader, out io.Writer) error {
 		}
 		if err == io.EOF {
 			return io.ErrUnexpectedEOF
+		}
+		if err == errAwait {
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("expecting %q: %w", want, err)
@@ -103,20 +111,72 @@ func endedBefore(err error) bool { return resetAfterEnd && errors.Is(err, syscal
 // It reads only the header, so zero-copy survives it.
 type Handshake struct {
 	Script Script
+
+	// Limit is how long the whole of the script may take from the moment this stage
+	// is entered: unlike with [Idle], no byte restarts it. A peer that has not said
+	// all by then ends its connection with [ErrSlowHandshake]. 0 or less means no
+	// limit.
+	Limit time.Duration
 }
 
 // Wrap speaks the script before next is called. If it fails, next is not
 // called. Nor is it if the peer has ended its stream within a script that
 // allows it: that connection is done, and its payload is empty.
 func (s Handshake) Wrap(next Handler) Handler {
-	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
-		switch err := s.Script.Run(c.In, c.Reply); {
+	h := Bracket(completed).Wrap(next)
+	for i := len(s.Script.Steps) - 1; i >= 0; i-- {
+		// Step by step, so that a Session can be left before each word of the peer.
+		h = step{s.bracket(i), beforeBytes}.wrap(h)
+	}
+	if s.Limit > 0 {
+		h = Bracket(s.begin).Wrap(h)
+	}
+	return h
+}
+
+// begin lets the Limit run, until completed is called or the connection has ended.
+func (s Handshake) begin(_ context.Context, c *Conn) (func(error) error, error) {
+	t := new(timeout)
+	t.start(c, s.Limit)
+	c.handshake = t
+	return func(err error) error {
+		if c.handshake != nil {
+			c.endHandshake()
+		}
+		return err
+	}, errors.Join(t.err, t.SetWriteDeadline(t.end))
+}
+
+// completed ends the Limit, if there is one.
+func completed(_ context.Context, c *Conn) (after func(error) error, err error) {
+	if c.handshake != nil {
+		err = c.endHandshake()
+	}
+	if err == nil {
+		c.HandshakeDone()
+	}
+	return nil, err
+}
+
+func (c *Conn) endHandshake() error {
+	err := c.handshake.stop()
+	c.handshake = nil
+	return err
+}
+
+// bracket speaks the i-th step of the script.
+func (s Handshake) bracket(i int) Bracket {
+	return func(_ context.Context, c *Conn) (func(error) error, error) {
+		switch err := s.Script.run(i, c.In, c.Reply); {
 		case err == io.ErrUnexpectedEOF && s.Script.AllowEnd:
+			c.HandshakeDone()
 			return nil, io.EOF
 		case err == io.ErrUnexpectedEOF:
 			return nil, fmt.Errorf("handshake: %w: %w", ErrProtocol, err)
+		case c.handshake != nil:
+			return nil, c.handshake.explain(err, ErrSlowHandshake)
 		default:
 			return nil, err
 		}
-	}).Wrap(next)
+	}
 }

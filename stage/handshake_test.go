@@ -596,3 +596,16 @@ func (r *cutReader) Read(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// A peer that does not listen takes its time as one that does not speak.
+func TestTheLimitOfAHandshakeIsForWhatIsSentToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, client := net.Pipe()
+		defer client.Close()
+		begun := time.Now()
+		err := Serve(t.Context(), server, 1, Handshake{Script: Script{Steps: []Step{Send("hello")}}, Limit: time.Second}.Wrap(Receive))
+		if took := time.Since(begun); !errors.Is(err, ErrSlowHandshake) || took != time.Second {
+			t.Errorf("ended with %v after %v", err, took)
+		}
+	})
+}

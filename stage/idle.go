@@ -2,15 +2,19 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
+	"sync/atomic"
 	"time"
 )
 
 // Idle is a stage that ends a connection with [ErrIdle] when its peer has sent
 // nothing for longer than Limit. The time runs from the last byte received, or
 // from the moment this stage is entered; one byte restarts it.
+//
+// A peer that takes not one byte of what is written to c.Reply for longer than Limit is
+// as good as silent, and ended with ErrIdle too, also while a layer inside writes on its
+// own, as TLS does within a read: exactly as by a [StallGate]. The time that such a write
+// takes is none of the peer's silence.
 //
 // It sees no bytes, so zero-copy survives it.
 type Idle struct {
@@ -24,10 +28,63 @@ func (s Idle) Wrap(next Handler) Handler {
 		return next
 	}
 	return Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
-		gate := NewIdleGate(c.NewDeadline(), s.Limit)
-		c.In = NewReader(c.In, gate)
-		return gate.after, nil
+		g := &idling{Deadline: Deadline{c: c}}
+		g.IdleGate.begin(&g.Deadline, s.Limit)
+		c.In = NewReader(c.In, &g.IdleGate)
+		c.limitWrites((*idleWriteGate)(g))
+		return g.after, nil
 	}).Wrap(next)
+}
+
+// idling is what Idle has for a connection: for its reads, and for its writes.
+type idling struct {
+	Deadline
+	IdleGate
+	sent  int        // bytes, up to roomy
+	stall *StallGate // nil before a write may have to wait
+	begun time.Time  // when the write that is under way began, if it may
+}
+
+func (g *idling) after(err error) error {
+	g.c.unlimitWrites((*idleWriteGate)(g))
+	if g.stall != nil {
+		g.stall.stop()
+	}
+	return g.IdleGate.after(err)
+}
+
+// idleWriteGate ends writes of which the peer takes nothing, and tells the IdleGate what
+// they take.
+type idleWriteGate idling
+
+// roomy is so much as the system takes of a TCP connection whether the peer does or not:
+// the least that it has as a buffer (tcp(7), tcp_wmem). A dialogue says no more than that,
+// mostly, and needs no deadline.
+const roomy = 4096
+
+func (g *idleWriteGate) Allow(max int) (int, error) {
+	c := g.c.entire()
+	if g.stall == nil {
+		if c.tcp && max <= roomy-g.sent {
+			return max, nil
+		}
+		g.stall = newStallGate(&g.Deadline, (*socket)(c), g.limit)
+	}
+	max, err := g.stall.Allow(max)
+	g.begun = time.Now()
+	return max, err
+}
+
+func (g *idleWriteGate) Passed(n int, err error) error {
+	if g.stall == nil {
+		g.sent += n
+		return err
+	}
+	if !g.begun.IsZero() {
+		g.wrote.Add(int64(time.Since(g.begun)))
+		g.begun = time.Time{}
+	}
+	return g.stall.Passed(n, err)
 }
 
 // IdleGate is the [Gate] that [Idle] puts before a connection's reader:
@@ -39,12 +96,10 @@ func (s Idle) Wrap(next Handler) Handler {
 // the gate asks how long ago the last byte came, and sets the deadline again
 // for what is left of the limit.
 type IdleGate struct {
-	conn  ReadDeadliner
+	renewal
 	limit time.Duration
-	last  time.Time // when the last byte was read
-	due   time.Time // when the deadline passes
-	late  bool      // it has passed, and one more look is under way
-	err   error     // from setting the deadline
+	last  time.Time    // when the last byte was read
+	wrote atomic.Int64 // nanoseconds that writes have taken since then
 }
 
 // ReadDeadliner is what has a read deadline: a net.Conn, a [Deadline].
@@ -55,55 +110,41 @@ type ReadDeadliner interface {
 // NewIdleGate returns a gate for reads from conn, whose read deadline becomes
 // the gate's own. The limit, which must be more than 0, runs from now.
 func NewIdleGate(conn ReadDeadliner, limit time.Duration) *IdleGate {
-	now := time.Now()
-	g := &IdleGate{conn: conn, limit: limit, last: now}
-	g.err = g.set(now.Add(limit))
+	g := new(IdleGate)
+	g.begin(conn, limit)
 	return g
 }
 
-func (g *IdleGate) set(t time.Time) error {
-	g.due = t
-	return g.conn.SetReadDeadline(t)
+func (g *IdleGate) begin(conn ReadDeadliner, limit time.Duration) {
+	g.conn, g.limit, g.last = conn, limit, time.Now()
+	g.err = g.set(g.last.Add(limit))
 }
 
 // Stop removes the deadline from the connection.
-func (g *IdleGate) Stop() { g.conn.SetReadDeadline(time.Time{}) }
-
-// after stops the gate of a connection that has ended.
-func (g *IdleGate) after(err error) error {
-	g.Stop()
-	return err
-}
+func (g *IdleGate) Stop() { g.stop() }
 
 // Allow allows everything.
 func (g *IdleGate) Allow(max int) (int, error) { return max, g.err }
-
-// secondLook is how long a reader waits once more when its deadline passed
-// while it was not waiting: a sink that stalls must not make a peer look silent
-// whose bytes have long arrived.
-const secondLook = 10 * time.Millisecond
 
 // Passed notes when bytes came, and turns an os.ErrDeadlineExceeded into
 // [ErrIdle], or into nil if the limit is not reached.
 func (g *IdleGate) Passed(n int, err error) error {
 	if n > 0 {
 		g.last, g.late = time.Now(), false
+		g.wrote.Store(0)
 	}
-	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+	if err == nil {
+		return nil
 	}
 	now := time.Now()
-	if now.Before(g.due) {
-		return err // it was another's
+	if !g.passed(err, now) {
+		return err
 	}
-	rest := g.limit - now.Sub(g.last)
-	if rest <= 0 {
-		if g.late {
-			return fmt.Errorf("%w: no byte for %v", ErrIdle, g.limit)
-		}
-		g.late, rest = true, secondLook
+	over, err := g.renew(now, g.limit-now.Sub(g.last)+time.Duration(g.wrote.Load()))
+	if over {
+		return fmt.Errorf("%w: no byte for %v", ErrIdle, g.limit)
 	}
-	return g.set(now.Add(rest))
+	return err
 }
 
 var _ Gate = (*IdleGate)(nil)

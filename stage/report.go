@@ -31,7 +31,7 @@ func (s Report) Wrap(next Handler) Handler {
 		n := c.count()
 		return func(err error) error {
 			line := ErrorMark
-			if err == nil {
+			if OutcomeOf(err, n.Count()).OK() {
 				line = strconv.FormatInt(n.Count(), 10)
 			}
 			mu.Lock()

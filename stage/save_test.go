@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,7 +28,8 @@ type mapStore struct {
 	fault func(call string, nth int) error
 	calls map[string]int
 
-	resets bool // its payloads can be begun anew
+	resets  bool // its payloads can be begun anew
+	renames bool // its payloads can be renamed
 }
 
 func newMapStore() *mapStore {
@@ -63,8 +64,19 @@ func (s *mapStore) Create(_ context.Context, name string) (Pending, error) {
 		return nil, err
 	}
 	p := &mapPending{s: s, name: name}
-	if s.resets {
+	switch {
+	case s.resets && s.renames:
+		return struct {
+			resetPending
+			renamePending
+		}{resetPending{p}, renamePending{p}}, nil
+	case s.resets:
 		return resetPending{p}, nil
+	case s.renames:
+		return struct {
+			*mapPending
+			renamePending
+		}{p, renamePending{p}}, nil
 	}
 	return p, nil
 }
@@ -132,6 +144,17 @@ func (p resetPending) Reset() error {
 		return err
 	}
 	p.b = nil
+	return nil
+}
+
+// renamePending is the part of a payload that can be given another name.
+type renamePending struct{ p *mapPending }
+
+func (r renamePending) Rename(name string) error {
+	if err := r.p.s.called("rename", name); err != nil {
+		return err
+	}
+	r.p.name = name
 	return nil
 }
 
@@ -284,6 +307,19 @@ func TestSave(t *testing.T) {
 		{name: "where no mark can be committed, what was there is removed",
 			resets: true, mark: "ERROR", h: receives(errOne, "hello"), faults: map[string]error{"commit": errFull}, want: "-",
 			log: "create write reset write commit abort create write commit abort remove", is: []error{errOne, ErrStorage, errFull}},
+
+		{name: "what is not to be replaced is not removed for a payload",
+			mark: "ERROR", h: receives(nil, "hello"), faults: map[string]error{"commit": fmt.Errorf("taken: %w", os.ErrExist)}, want: "earlier",
+			log: "create write commit abort create write commit abort", is: []error{ErrConflict, os.ErrExist}, not: []error{ErrStorage}, says: []string{"7.file conflicts", "taken"}},
+		{name: "nor for the mark of one",
+			resets: true, mark: "ERROR", h: receives(errOne, "hello"), faults: map[string]error{"commit": os.ErrExist}, want: "earlier",
+			log: "create write reset write commit abort create write commit abort", is: []error{errOne, ErrConflict, os.ErrExist}, not: []error{ErrStorage}},
+		{name: "a payload that could be neither committed nor removed is a fault of the store",
+			mark: "ERROR", h: receives(nil, "hello"), faults: map[string]error{"commit": os.ErrExist, "abort": errFull}, want: "earlier",
+			log: "create write commit abort create write commit abort", is: []error{ErrConflict, ErrStorage, errFull}},
+		{name: "what is there when a payload is created is no name that is taken",
+			h: receives(nil, "hello"), faults: map[string]error{"create": os.ErrExist}, want: "earlier",
+			log: "create", is: []error{ErrStorage, os.ErrExist}, not: []error{ErrConflict}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -292,8 +328,12 @@ func TestSave(t *testing.T) {
 			store.files[name] = "earlier"
 			store.fault, store.resets = faults(tt.faults), tt.resets
 			h := Save{Store: store, Name: NumberedFile, Mark: tt.mark}.Wrap(tt.h)
-			err := h.Serve(t.Context(), &Conn{Number: 7, Out: io.Discard})
+			c := &Conn{Number: 7, Out: io.Discard}
+			err := h.Serve(t.Context(), c)
 
+			if marked := tt.want == "ERROR"; c.Marked != marked {
+				t.Errorf("it says that it is marked: %t, want %t", c.Marked, marked)
+			}
 			if (err == nil) != (tt.is == nil) {
 				t.Errorf("ended with %v", err)
 			}
@@ -337,9 +377,10 @@ func TestSaveThrowsAwayWhatNobodyReturnsFrom(t *testing.T) {
 					return nil
 				}))
 				passed := make(chan any)
+				c := &Conn{Number: 7}
 				go func() {
 					defer func() { passed <- recover() }()
-					h.Serve(t.Context(), &Conn{Number: 7})
+					h.Serve(t.Context(), c)
 				}()
 				if v := <-passed; what == "a panic" && v != errOne {
 					t.Errorf("the panic has become %v", v)
@@ -349,6 +390,9 @@ func TestSaveThrowsAwayWhatNobodyReturnsFrom(t *testing.T) {
 				}
 				if !store.saw("abort") {
 					t.Error("what had arrived was not thrown away")
+				}
+				if c.Marked != (mark != "") {
+					t.Errorf("it says that it is marked: %t", c.Marked)
 				}
 			})
 		}
@@ -546,7 +590,7 @@ func TestSaveConfirmsNothingBeforeItIsCommitted(t *testing.T) {
 }
 
 func TestSaveWithoutAStoreOrANameIsAFaultOfTheProgram(t *testing.T) {
-	for _, s := range []Save{{}, {Store: newMapStore()}, {Name: NumberedFile}} {
+	for _, s := range []Save{{}, {Store: newMapStore()}, {Name: NumberedFile}, {Store: newMapStore(), Name: NumberedFile, Dedupe: true}} {
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -555,64 +599,6 @@ func TestSaveWithoutAStoreOrANameIsAFaultOfTheProgram(t *testing.T) {
 			}()
 			s.Wrap(Receive)
 		}()
-	}
-}
-
-func TestNumberedFile(t *testing.T) {
-	for n, want := range map[uint64]string{
-		1:              "1.file",
-		10:             "10.file",
-		math.MaxUint64: "18446744073709551615.file",
-	} {
-		got := NumberedFile(&Conn{Number: n})
-		if got != want {
-			t.Errorf("connection %d is %q, want %q", n, got, want)
-		}
-		if !IsNumberedFile(got) {
-			t.Errorf("%q is not known again", got)
-		}
-	}
-}
-
-func TestIsNumberedFile(t *testing.T) {
-	for name, want := range map[string]bool{
-		"1.file":                    true,
-		"9.file":                    true,
-		"1234567890.file":           true,
-		"0.file":                    false,
-		"18446744073709551615.file": true,
-		"18446744073709551616.file": false,
-		"":                          false,
-		".file":                     false,
-		"file":                      false,
-		"1":                         false,
-		"1.":                        false,
-		"1file":                     false,
-		"1.fil":                     false,
-		"1.File":                    false,
-		"1.file ":                   false,
-		" 1.file":                   false,
-		"1.file.file":               false,
-		"1.file1":                   false,
-		".1.file":                   false,
-		"01.file":                   false,
-		"00.file":                   false,
-		"+1.file":                   false,
-		"-1.file":                   false,
-		"1_0.file":                  false,
-		"0x1.file":                  false,
-		"1e1.file":                  false,
-		"a.file":                    false,
-		"1a.file":                   false,
-		"1/2.file":                  false,
-		"../1.file":                 false,
-		"dir/1.file":                false,
-		"١.file":                    false,
-		"1.file\x00":                false,
-	} {
-		if got := IsNumberedFile(name); got != want {
-			t.Errorf("%q: %t, want %t", name, got, want)
-		}
 	}
 }
 
@@ -668,5 +654,218 @@ func TestSaveIsInAHurryOnlyWithTheMarkOfAStop(t *testing.T) {
 				t.Errorf("after %v and %q it did %q", tt.err, payload, how)
 			}
 		}
+	}
+}
+
+// progress is a payload that wants to know how long it has become.
+type progress struct {
+	resetPending
+	told *[]int
+}
+
+func (p progress) Wrote(n int) { *p.told = append(*p.told, n) }
+
+type progressStore struct {
+	*mapStore
+	told []int
+}
+
+func (s *progressStore) Create(ctx context.Context, name string) (Pending, error) {
+	p, err := s.mapStore.Create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return progress{p.(resetPending), &s.told}, nil
+}
+
+func TestAPayloadIsToldHowLongItHasBecome(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		h      Handler
+		faults map[string]error
+		want   []int
+	}{
+		{"when it is copied", receives(nil, "hello, ", "world"), nil, []int{7, 5}},
+		{"when it is written", sends(nil, "hello, ", "world"), nil, []int{7, 5}},
+		{"when there is nothing", receives(nil), nil, nil},
+		{"also of the mark", receives(errOne, "hello, world"), nil, []int{12, 5}},
+		{"but not of what could not be written", receives(nil, "hello, ", "world"), map[string]error{"write 2": errOne}, []int{7, 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store := &progressStore{mapStore: newMapStore()}
+			store.resets, store.fault = true, faults(tt.faults)
+			h := Save{Store: store, Name: NumberedFile, Mark: ErrorMark}.Wrap(tt.h)
+			h.Serve(t.Context(), &Conn{Number: 7, Out: io.Discard})
+			if !slices.Equal(store.told, tt.want) {
+				t.Errorf("it was told %d, want %d", store.told, tt.want)
+			}
+		})
+	}
+}
+
+func TestSaveUnderAFinalName(t *testing.T) {
+	var (
+		errFull  = errors.New("disk full")
+		errTaken = fmt.Errorf("taken: %w", os.ErrExist)
+	)
+	final := func(*Conn) (string, error) { return "final", nil }
+	tests := []struct {
+		name   string
+		save   Save // less its Store and Name
+		still  bool // payloads cannot be renamed
+		resets bool // they can be begun anew
+		h      Handler
+		faults map[string]error
+		want   map[string]string // beside what was there
+		log    string
+		is     []error
+		says   string // in the error
+	}{
+		{name: "a payload that arrived well is committed under it",
+			h: receives(nil, "hello"), want: map[string]string{"final": "hello"},
+			log: "create 7.file, write 7.file, rename final, commit final"},
+		{name: "so is a payload of no bytes",
+			h: receives(nil), want: map[string]string{"final": ""},
+			log: "create 7.file, rename final, commit final"},
+		{name: "a failed payload is not even asked for it",
+			save: Save{Final: func(*Conn) (string, error) { panic("asked") }},
+			h:    receives(errOne, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{errOne}},
+		{name: "nor is one that could not be written",
+			save: Save{Final: func(*Conn) (string, error) { panic("asked") }},
+			h:    sends(nil, "hello"), faults: map[string]error{"write": errFull},
+			log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage, errFull}},
+		{name: "the mark has the first name",
+			save: Save{Mark: "ERROR"}, resets: true,
+			h: receives(errOne, "hello"), want: map[string]string{"7.file": "ERROR"},
+			log: "create 7.file, write 7.file, reset 7.file, write 7.file, commit 7.file", is: []error{errOne}},
+		{name: "if there is none, nothing is to be seen",
+			save: Save{Final: func(*Conn) (string, error) { return "", errOne }},
+			h:    receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{errOne}, says: "7.file"},
+		{name: "if there is none, the payload becomes the mark",
+			save: Save{Mark: "ERROR", Final: func(*Conn) (string, error) { return "", errOne }}, resets: true,
+			h: receives(nil, "hello"), want: map[string]string{"7.file": "ERROR"},
+			log: "create 7.file, write 7.file, reset 7.file, write 7.file, commit 7.file", is: []error{errOne}},
+		{name: "if it is that of a digest that nobody has computed, nothing is stored",
+			save: Save{Final: HashName("")},
+			h:    receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage}},
+		{name: "a payload that cannot be renamed is not stored", still: true,
+			h: receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage}, says: "Rename"},
+		{name: "a payload whose name the store refuses is not stored",
+			h: receives(nil, "hello"), faults: map[string]error{"rename": errFull},
+			log: "create 7.file, write 7.file, rename final, abort 7.file", is: []error{ErrStorage, errFull}},
+		{name: "a payload whose name the store refuses is not begun anew, but marked",
+			save: Save{Mark: "ERROR"}, resets: true,
+			h: receives(nil, "hello"), faults: map[string]error{"rename": errFull}, want: map[string]string{"7.file": "ERROR"},
+			log: "create 7.file, write 7.file, rename final, abort 7.file, create 7.file, write 7.file, commit 7.file", is: []error{ErrStorage, errFull}},
+		{name: "a payload that cannot be committed under it is marked under the first",
+			save: Save{Mark: "ERROR"}, resets: true,
+			h: receives(nil, "hello"), faults: map[string]error{"commit 1": errFull}, want: map[string]string{"7.file": "ERROR"},
+			log: "create 7.file, write 7.file, rename final, commit final, abort final, create 7.file, write 7.file, commit 7.file",
+			is:  []error{ErrStorage, errFull}, says: "as final"},
+		{name: "a payload of no bytes that cannot be created is not stored",
+			h: receives(nil), faults: map[string]error{"create": errFull}, log: "create 7.file", is: []error{ErrStorage, errFull}},
+
+		{name: "if it is taken, the payload is not stored",
+			h: receives(nil, "hello"), faults: map[string]error{"commit": errTaken},
+			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrConflict, os.ErrExist}, says: "as final"},
+		{name: "if it is taken, the payload counts as stored where it is that of its content",
+			save: Save{Dedupe: true, Mark: "ERROR"}, resets: true,
+			h: receives(nil, "hello"), faults: map[string]error{"commit": errTaken},
+			log: "create 7.file, write 7.file, rename final, commit final, abort final"},
+		{name: "another failure of the commit is one there as well",
+			save: Save{Dedupe: true},
+			h:    receives(nil, "hello"), faults: map[string]error{"commit": errFull},
+			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrStorage, errFull}},
+		{name: "what arrived in vain, and cannot be thrown away, is a failure",
+			save: Save{Dedupe: true},
+			h:    receives(nil, "hello"), faults: map[string]error{"commit": errTaken, "abort": errFull},
+			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrStorage, errFull}},
+		{name: "the first name that is taken is no content",
+			save: Save{Dedupe: true, Mark: "ERROR"},
+			h:    receives(errOne), faults: map[string]error{"commit": errTaken},
+			log: "create 7.file, write 7.file, commit 7.file, abort 7.file", is: []error{errOne, os.ErrExist}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			store := newMapStore()
+			store.files["7.file"] = "earlier"
+			store.fault, store.resets, store.renames = faults(tt.faults), tt.resets, !tt.still
+			save := tt.save
+			save.Store, save.Name = store, NumberedFile
+			if save.Final == nil {
+				save.Final = final
+			}
+			err := save.Wrap(tt.h).Serve(t.Context(), &Conn{Number: 7, Out: io.Discard})
+			if (err == nil) != (tt.is == nil) {
+				t.Errorf("ended with %v", err)
+			}
+			for _, is := range tt.is {
+				if !errors.Is(err, is) {
+					t.Errorf("%v: is not %q", err, is)
+				}
+			}
+			if err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%v: does not say %q", err, tt.says)
+			}
+			want := map[string]string{"7.file": "earlier"}
+			maps.Copy(want, tt.want)
+			if !maps.Equal(store.files, want) {
+				t.Errorf("the store has %q, want %q", store.files, want)
+			}
+			if got := strings.Join(store.log, ", "); got != tt.log {
+				t.Errorf("the store was asked to %s; want %s", got, tt.log)
+			}
+		})
+	}
+}
+
+func TestAFinalNameThatPanicsLeavesNothing(t *testing.T) {
+	for _, mark := range []string{"", ErrorMark} {
+		t.Run(fmt.Sprintf("with mark %q", mark), func(t *testing.T) {
+			store := newMapStore()
+			store.renames = true
+			h := Save{Store: store, Name: NumberedFile, Mark: mark, Final: func(*Conn) (string, error) { panic(errOne) }}.
+				Wrap(receives(nil, "hello"))
+			if err := (Recover{}).Wrap(h).Serve(t.Context(), &Conn{Number: 7}); !errors.Is(err, errOne) || !errors.Is(err, ErrPanic) {
+				t.Errorf("ended with %v", err)
+			}
+			if got, ok := store.files["7.file"]; got != mark || ok != (mark != "") || len(store.files) > 1 {
+				t.Errorf("the store has %q", store.files)
+			}
+			if !store.saw("abort") {
+				t.Error("what had arrived was not thrown away")
+			}
+		})
+	}
+}
+
+// The outer one would commit a payload that it has not got.
+func TestTwoSavesAreAFaultOfTheProgram(t *testing.T) {
+	inner, outer := newMapStore(), newMapStore()
+	server, client := net.Pipe()
+	done := play(client, says("payload"), ends)
+	h := Chain{Save{Store: outer, Name: NumberedFile}, Count{}, Save{Store: inner, Name: NumberedFile}}.Then(Receive)
+	if err := Serve(t.Context(), server, 1, h); !errors.Is(err, errTwoSaves) {
+		t.Errorf("ended with %v", err)
+	}
+	if len(inner.files)+len(outer.files) > 0 {
+		t.Errorf("stored %v and %v", inner.files, outer.files)
+	}
+	<-done
+}
+
+// It is not a matter of who is quicker.
+func TestAConnectionOfAContextThatIsOverIsStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	store := newMapStore()
+	h := Save{Store: store, Name: NumberedFile, Mark: ErrorMark}.Wrap(Receive)
+	for n := range uint64(1000) {
+		server, client := net.Pipe()
+		done := play(client, says("payload"), ends)
+		if err := Serve(ctx, server, n+1, h); !errors.Is(err, ErrShutdown) {
+			t.Fatalf("connection %d ended with %v", n+1, err)
+		}
+		<-done
 	}
 }

@@ -84,7 +84,8 @@ func (s Sender) Send(ctx context.Context, nc net.Conn, payload io.Reader) (int64
 		s.Sent = new(Counter)
 	}
 	step, before := StepHandshake, s.Sent.Count()
-	c := attach(ctx, nc, 0)
+	c := new(Conn)
+	c.attach(ctx, nc, 0)
 	defer c.detach(false)
 	err := s.send(ctx, c, payload, &step)
 	c.detach(err == nil)

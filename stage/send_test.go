@@ -14,6 +14,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"github.com/accio-go/accio/transport/transporttest/memnet"
 )
 
 // testSender is a Sender whose limits can be told apart.
@@ -159,7 +161,7 @@ func TestSend(t *testing.T) {
 					t.Errorf("the server: %v", err)
 				}
 				// A server that is still there must not take it for the whole.
-				if err != nil && tt.step != StepConfirm && !server.in.closed {
+				if err != nil && tt.step != StepConfirm {
 					if _, end := io.Copy(io.Discard, server); end == nil {
 						t.Error("the server saw the client end in order")
 					}
@@ -171,13 +173,16 @@ func TestSend(t *testing.T) {
 
 // tornConn is a connection whose reset is told to the writer, and is an end of
 // the stream to the reader then.
-type tornConn struct{ *wireConn }
+type tornConn struct {
+	*memnet.Conn
+	server *memnet.Conn
+}
 
 func (c tornConn) Write(p []byte) (int, error) {
 	if string(p) != "torn" {
-		return c.wireConn.Write(p)
+		return c.Conn.Write(p)
 	}
-	c.in.end(io.EOF)
+	c.server.CloseWrite()
 	synctest.Wait() // the reader may well be the first to be heard
 	return 0, syscall.ECONNRESET
 }
@@ -186,7 +191,7 @@ func TestSendTellsAResetFromAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, server := wire()
 		done := play(server, shakes)
-		_, err := testSender().Send(t.Context(), tornConn{conn}, strings.NewReader("torn"))
+		_, err := testSender().Send(t.Context(), tornConn{conn, server}, strings.NewReader("torn"))
 		if !errors.Is(err, ErrReset) || errors.Is(err, ErrGone) {
 			t.Errorf("ended with %v", err)
 		}
@@ -393,6 +398,7 @@ func TestSendTakesAnEarlyCloseForNoConfirmation(t *testing.T) {
 			conn, server := wire()
 			done := play(server, shakes, hearsFirst("hello"))
 			closes := readerFunc(func([]byte) (int, error) {
+				synctest.Wait() // until it has heard: a close before that is a reset
 				server.Close()
 				return 0, io.EOF
 			})

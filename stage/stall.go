@@ -3,8 +3,8 @@ package stage
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -15,16 +15,18 @@ import (
 //
 // Only the time of waiting counts: not that between writes. On Linux it is exact
 // to a twentieth of the limit for a TCP or Unix stream connection, however much of
-// what was written the system still holds back. Elsewhere, and over TLS, what a
+// what was written the system still holds back. The deadline is left alone while it is far
+// enough away: it is set up to a hundred times within the limit, not for each write. Elsewhere, and over TLS, what a
 // connection has taken of a write is only known at its end, so that a peer which
 // stops in the midst of one is found out after up to twice the limit.
 type StallGate struct {
 	conn WriteDeadliner
 	watch
-	again bool // the write that comes is the rest of one that waits
+	again bool      // the write that comes is the rest of one that waits
+	due   time.Time // when the deadline passes; zero before it is set
 }
 
-// WriteDeadliner is what has a write deadline: a net.Conn, a [Conn].
+// WriteDeadliner is what has a write deadline: a net.Conn, a [Conn], a [Deadline].
 type WriteDeadliner interface {
 	SetWriteDeadline(t time.Time) error
 }
@@ -32,10 +34,27 @@ type WriteDeadliner interface {
 // NewStallGate returns a gate for writes to conn, whose write deadline becomes
 // the gate's own. The limit must be more than 0.
 func NewStallGate(conn WriteDeadliner, limit time.Duration) *StallGate {
-	nc, _ := conn.(net.Conn)
-	if c, ok := conn.(*Conn); ok {
-		nc = c.Net
+	var nc any = conn
+	switch c := conn.(type) {
+	case *Conn:
+		nc = c.written()
+	case *Deadline:
+		nc = c.c.written()
 	}
+	return newStallGate(conn, nc, limit)
+}
+
+// written is what Reply is written to at last, as far as is known.
+func (c *Conn) written() any {
+	whole := c.entire()
+	if _, ok := c.Net.(syscall.Conn); ok && innermost(c.Net) == whole.first {
+		return (*socket)(whole)
+	}
+	return c.Net
+}
+
+// newStallGate is NewStallGate for writes to nc.
+func newStallGate(conn WriteDeadliner, nc any, limit time.Duration) *StallGate {
 	// Only of a connection that is no layer over another, as that of crypto/tls
 	// is: a write of such a layer cannot be tried again after its deadline.
 	if backlog(nc) < 0 {
@@ -49,7 +68,27 @@ func (g *StallGate) Allow(max int) (int, error) {
 	if g.again {
 		return max, nil
 	}
-	return max, g.conn.SetWriteDeadline(g.start())
+	next := g.start()
+	if !g.due.Before(next) {
+		return max, nil
+	}
+	return max, g.set(next.Add(g.limit / spare))
+}
+
+// spare is the part of the limit that a deadline is set later than it need be, so that
+// it serves the writes that follow.
+const spare = 100
+
+func (g *StallGate) set(t time.Time) error {
+	g.due = t
+	return g.conn.SetWriteDeadline(t)
+}
+
+// stop removes the deadline, if it has been set.
+func (g *StallGate) stop() {
+	if !g.due.IsZero() {
+		g.set(time.Time{})
+	}
 }
 
 // Passed lets the limit run anew when bytes have passed, and turns an
@@ -58,15 +97,17 @@ func (g *StallGate) Passed(n int, err error) error {
 	late := errors.Is(err, os.ErrDeadlineExceeded)
 	g.again = false
 	switch {
-	case n > 0 && (err == nil || late):
-		return g.conn.SetWriteDeadline(g.start())
+	case late && (g.due.IsZero() || time.Now().Before(g.due)):
+		return err // another's
+	case n > 0 && late:
+		return nil // the limit runs anew
 	case late:
 		next, err := g.look()
 		if err != nil {
 			return err
 		}
 		g.again = true
-		return g.conn.SetWriteDeadline(next)
+		return g.set(next)
 	default:
 		return err
 	}
@@ -79,7 +120,7 @@ var _ Gate = (*StallGate)(nil)
 // waits is not woken before a good part of that is gone (sk_stream_write_space
 // in net/core/stream.c), which may be megabytes, and last longer than the limit.
 type watch struct {
-	nc    net.Conn // nil: there is nothing to look at
+	nc    any // a connection; nil: there is nothing to look at
 	limit time.Duration
 	since time.Time // when something was last seen to be taken
 	left  int       // the backlog then; -1 before it was looked at
