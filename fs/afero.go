@@ -12,18 +12,25 @@ import (
 
 // New returns a Store in the directory dir of any afero filesystem, which it
 // creates if it is missing. Files are written under a temporary name and
-// renamed; how safe that is, and how durable, is the filesystem's matter.
+// renamed, and synced by way of their handles and that of the directory; how safe
+// that is, and how durable, is the filesystem's matter.
 // afero's MemMapFs alone is not safe enough: use [NewMemory].
 //
 // The Store's Close does not close the filesystem.
-func New(afs afero.Fs, dir string) (*Store, error) {
+func New(afs afero.Fs, dir string, opts ...Option) (*Store, error) {
+	o := newOptions(opts)
 	// MemMapFs would make a directory of a file that is in the way.
+	var made []string
 	for path := filepath.Clean(dir); ; path = filepath.Dir(path) {
-		if fi, err := afs.Stat(path); err == nil && !fi.IsDir() {
+		fi, err := afs.Stat(path)
+		if err == nil && !fi.IsDir() {
 			return nil, &os.PathError{Op: "mkdir", Path: path, Err: errNotDir}
 		}
 		if path == filepath.Dir(path) {
 			break
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			made = append(made, path)
 		}
 	}
 	if err := afs.MkdirAll(dir, 0o777); err != nil {
@@ -32,7 +39,14 @@ func New(afs afero.Fs, dir string) (*Store, error) {
 	if _, err := afs.Stat(dir); err != nil {
 		return nil, err
 	}
-	return newStore(&anyDir{afs, dir}), nil
+	if o.durability == Full {
+		for _, path := range made {
+			if err := o.synced((&anyDir{afs, filepath.Dir(path)}).sync()); err != nil && !errors.Is(err, os.ErrPermission) {
+				return nil, fmt.Errorf("sync the directory that holds %s: %w", path, err)
+			}
+		}
+	}
+	return newStore(&anyDir{afs, dir}, o), nil
 }
 
 var (
@@ -58,7 +72,7 @@ func (d *anyDir) create(name string) (temporary, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := &anyFile{File: f, dir: d, tempName: temp, name: name}
+		t := &anyFile{File: f, dir: d, tempName: temp}
 		if osf, ok := f.(*os.File); ok {
 			return &anyOSFile{t, osf}, nil
 		}
@@ -69,6 +83,10 @@ func (d *anyDir) create(name string) (temporary, error) {
 // maxAttempts is how many random names may be taken before there is something
 // wrong with the filesystem rather than with them.
 const maxAttempts = 10_000
+
+func (d *anyDir) append(name string) (afero.File, error) {
+	return d.afs.OpenFile(d.join(name), appending, 0o666)
+}
 
 func (d *anyDir) remove(name string) error {
 	switch fi, err := d.lstat(name); {
@@ -116,18 +134,22 @@ func (d *anyDir) sync() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncDir(f), f.Close())
+	err = f.Sync()
+	if cerr := f.Close(); cerr != nil && (err == nil || cannotSync(err)) {
+		return cerr
+	}
+	return err
 }
 
 func (d *anyDir) close() error { return nil }
 
-// anyFile is a pending file on an afero filesystem. Its names are kept as
-// strings: what a handle of MemMapFs says of its name changes with a rename.
+// anyFile is a pending file on an afero filesystem. Its name is kept as a
+// string: what a handle of MemMapFs says of it changes with a rename.
 type anyFile struct {
 	afero.File
-	dir            *anyDir
-	tempName, name string
-	closed         bool
+	dir      *anyDir
+	tempName string
+	closed   bool
 }
 
 // anyOSFile is one on afero's OsFs.
@@ -142,19 +164,29 @@ func (f *anyFile) temp() string { return f.tempName }
 
 func (f *anyFile) reset() error { return emptyFile(f.File) }
 
-func (f *anyFile) commit() error {
+func (f *anyFile) sync() error {
 	if err := f.File.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.tempName, err)
 	}
+	return nil
+}
+
+func (f *anyFile) rename(name string, replace bool) error {
 	f.closed = true
 	if err := f.File.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", f.tempName, err)
 	}
-	// A disk refuses to rename a file over a directory; MemMapFs does not.
-	if fi, err := f.dir.lstat(f.name); err == nil && fi.IsDir() {
-		return &os.PathError{Op: "rename", Path: f.dir.join(f.name), Err: errIsDir}
+	fi, err := f.dir.lstat(name)
+	switch {
+	case !replace && err == nil:
+		return &os.PathError{Op: "rename", Path: f.dir.join(name), Err: os.ErrExist}
+	case !replace && !errors.Is(err, os.ErrNotExist):
+		return err
+	case err == nil && fi.IsDir():
+		// A disk refuses to rename a file over a directory; MemMapFs does not.
+		return &os.PathError{Op: "rename", Path: f.dir.join(name), Err: errIsDir}
 	}
-	return f.dir.afs.Rename(f.dir.join(f.tempName), f.dir.join(f.name))
+	return f.dir.afs.Rename(f.dir.join(f.tempName), f.dir.join(name))
 }
 
 func (f *anyFile) reopen() (handle, error) { return f.dir.afs.Open(f.dir.join(f.tempName)) }

@@ -7,156 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/spf13/afero"
+
+	"github.com/accio-go/accio/fs/fstest"
 )
 
-// What a Store does with a filesystem.
-const (
-	opCreate   = "the creation of a file"
-	opWrite    = "a write"
-	opSync     = "the sync of a file"
-	opClose    = "the close of a file"
-	opRename   = "the rename"
-	opOpenDir  = "the opening of the directory"
-	opSyncDir  = "the sync of the directory"
-	opCloseDir = "the close of the directory"
-	opList     = "the list of the directory"
-	opRemove   = "a removal"
-)
-
-// faulty is a filesystem that fails as it is told.
-type faulty struct {
-	afero.Fs
-	mu     sync.Mutex
-	before func(op string) error // its error is the operation's
-	after  func(op string)
-	open   int // files, to see that none is forgotten
-}
-
-func newFaulty(afs afero.Fs) *faulty { return &faulty{Fs: afs} }
-
-// fail has the k-th call of each kind in ops fail from now on; k of 0 stands
-// for all.
-func (f *faulty) fail(err error, k int, ops ...string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	seen := make(map[string]int)
-	f.before = func(op string) error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		seen[op]++
-		if slices.Contains(ops, op) && (k == 0 || seen[op] == k) {
-			return &os.PathError{Op: op, Path: "x", Err: err}
-		}
-		return nil
-	}
-}
-
-func (f *faulty) do(op string, do func() error) error {
-	f.mu.Lock()
-	before, after := f.before, f.after
-	f.mu.Unlock()
-	if before != nil {
-		if err := before(op); err != nil {
-			return err
-		}
-	}
-	err := do()
-	if after != nil {
-		after(op)
-	}
-	return err
-}
-
-func (f *faulty) opened(file afero.File, err error, dir bool) (afero.File, error) {
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.open++
-	return &faultyFile{File: file, fs: f, dir: dir}, nil
-}
-
-func (f *faulty) OpenFile(name string, flag int, perm os.FileMode) (file afero.File, err error) {
-	err = f.do(opCreate, func() error {
-		file, err = f.Fs.OpenFile(name, flag, perm)
-		return err
-	})
-	return f.opened(file, err, false)
-}
-
-func (f *faulty) Open(name string) (file afero.File, err error) {
-	err = f.do(opOpenDir, func() error {
-		file, err = f.Fs.Open(name)
-		return err
-	})
-	return f.opened(file, err, true)
-}
-
-func (f *faulty) Rename(from, to string) error {
-	return f.do(opRename, func() error { return f.Fs.Rename(from, to) })
-}
-
-func (f *faulty) Remove(name string) error {
-	return f.do(opRemove, func() error { return f.Fs.Remove(name) })
-}
-
-type faultyFile struct {
-	afero.File
-	fs  *faulty
-	dir bool
-}
-
-func (f *faultyFile) op(file, dir string) string {
-	if f.dir {
-		return dir
-	}
-	return file
-}
-
-// A write that fails has written half, as on a disk that fills.
-func (f *faultyFile) Write(p []byte) (n int, err error) {
-	ferr := f.fs.do(opWrite, func() error {
-		n, err = f.File.Write(p)
-		return err
-	})
-	if ferr != nil && err == nil {
-		n, _ = f.File.Write(p[:len(p)/2])
-	}
-	return n, ferr
-}
-
-func (f *faultyFile) Sync() error {
-	return f.fs.do(f.op(opSync, opSyncDir), f.File.Sync)
-}
-
-// A close that fails has closed all the same.
-func (f *faultyFile) Close() error {
-	err := f.File.Close()
-	if ferr := f.fs.do(f.op(opClose, opCloseDir), func() error { return nil }); ferr != nil {
-		err = ferr
-	}
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	f.fs.open--
-	return err
-}
-
-func (f *faultyFile) Readdirnames(n int) (names []string, err error) {
-	err = f.fs.do(opList, func() error {
-		names, err = f.File.Readdirnames(n)
-		return err
-	})
-	return names, err
-}
-
-var errnos = []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EACCES, syscall.EROFS, syscall.EMFILE}
+var errnos = []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EDQUOT, syscall.EACCES, syscall.EROFS, syscall.EMFILE}
 
 // faultyKinds are the kinds of a filesystem that can be told to fail.
 func faultyKinds() []kind {
@@ -164,7 +23,7 @@ func faultyKinds() []kind {
 	for _, k := range kinds[1:] {
 		faultyKinds = append(faultyKinds, kind{k.name, func(t *testing.T) (afero.Fs, string) {
 			afs, base := k.room(t)
-			return newFaulty(afs), base
+			return fstest.NewFaulty(afs), base
 		}, New})
 	}
 	return faultyKinds
@@ -188,9 +47,9 @@ func upload(p *place, name string) error {
 func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 	const uploads = 3
 	ops := []struct {
-		op    string
+		op    fstest.Op
 		calls int // in an upload
-	}{{opCreate, 1}, {opWrite, 2}, {opSync, 1}, {opClose, 1}, {opRename, 1}, {opOpenDir, 1}, {opSyncDir, 1}, {opCloseDir, 1}}
+	}{{fstest.Create, 1}, {fstest.ShortWrite, 2}, {fstest.Sync, 1}, {fstest.Close, 1}, {fstest.Rename, 1}, {fstest.OpenDir, 1}, {fstest.SyncDir, 1}, {fstest.CloseDir, 1}}
 	for _, k := range faultyKinds() {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
@@ -203,8 +62,8 @@ func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 					for at := 1; at <= uploads*op.calls; at++ {
 						t.Run(fmt.Sprintf("%s fails with %q at call %d", op.op, errno.Error(), at), func(t *testing.T) {
 							p := k.place(t)
-							afs := p.afs.(*faulty)
-							afs.fail(errno, at, op.op)
+							afs := p.afs.(*fstest.Faulty)
+							afs.Fail(errno, at, op.op)
 							want := make(files)
 							failed := (at - 1) / op.calls
 							for i := range uploads {
@@ -221,9 +80,9 @@ func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 								}
 								want[name] = "some payload"
 							}
-							afs.before = nil
-							if afs.open != 0 {
-								t.Errorf("%d files are still open", afs.open)
+							afs.Mend()
+							if afs.Handles() != 0 {
+								t.Errorf("%d files are still open", afs.Handles())
 							}
 							p.holds(t, want)
 						})
@@ -237,16 +96,16 @@ func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 // Before the rename there is still the earlier file, and it is the truth: what
 // was to replace it never came.
 func TestAFaultBeforeTheRenameLeavesTheEarlierFile(t *testing.T) {
-	for _, op := range []string{opCreate, opWrite, opSync, opClose, opRename} {
-		t.Run(op, func(t *testing.T) {
+	for _, op := range []fstest.Op{fstest.Create, fstest.ShortWrite, fstest.Sync, fstest.Close, fstest.Rename} {
+		t.Run(string(op), func(t *testing.T) {
 			p := faultyKinds()[1].place(t)
-			afs := p.afs.(*faulty)
+			afs := p.afs.(*fstest.Faulty)
 			p.commit(t, "1.file", "from before")
-			afs.fail(syscall.EIO, 1, op)
+			afs.Fail(syscall.EIO, 1, op)
 			if err := upload(p, "1.file"); !errors.Is(err, syscall.EIO) {
 				t.Error(err)
 			}
-			afs.before = nil
+			afs.Mend()
 			p.holds(t, files{"1.file": "from before"})
 		})
 	}
@@ -255,22 +114,22 @@ func TestAFaultBeforeTheRenameLeavesTheEarlierFile(t *testing.T) {
 func TestWhatCannotBeRemovedIsToldAndSweptLater(t *testing.T) {
 	ends := []struct {
 		name string
-		ops  []string
+		ops  []fstest.Op
 		end  func(Pending) error
 	}{
-		{"an abort", []string{opRemove}, Pending.Abort},
-		{"an abort whose close fails too", []string{opClose, opRemove}, Pending.Abort},
-		{"a commit whose sync fails", []string{opSync, opRemove}, Pending.Commit},
-		{"a commit whose close fails", []string{opClose, opRemove}, Pending.Commit},
-		{"a commit whose rename fails", []string{opRename, opRemove}, Pending.Commit},
+		{"an abort", []fstest.Op{fstest.Remove}, Pending.Abort},
+		{"an abort whose close fails too", []fstest.Op{fstest.Close, fstest.Remove}, Pending.Abort},
+		{"a commit whose sync fails", []fstest.Op{fstest.Sync, fstest.Remove}, Pending.Commit},
+		{"a commit whose close fails", []fstest.Op{fstest.Close, fstest.Remove}, Pending.Commit},
+		{"a commit whose rename fails", []fstest.Op{fstest.Rename, fstest.Remove}, Pending.Commit},
 	}
 	for _, k := range faultyKinds() {
 		for _, end := range ends {
 			t.Run(end.name+" "+k.name, func(t *testing.T) {
 				p := k.place(t)
-				afs := p.afs.(*faulty)
+				afs := p.afs.(*fstest.Faulty)
 				f := p.begin(t, "1.file", "payload")
-				afs.fail(syscall.EROFS, 0, end.ops...)
+				afs.Fail(syscall.EROFS, 0, end.ops...)
 				if err := end.end(f); !errors.Is(err, syscall.EROFS) {
 					t.Errorf("it ends with %v", err)
 				}
@@ -280,13 +139,13 @@ func TestWhatCannotBeRemovedIsToldAndSweptLater(t *testing.T) {
 				if got := p.names(t); len(got) != 1 || !isTemp(got[0], numbered) {
 					t.Errorf("the directory holds %q", got)
 				}
-				afs.before = nil
+				afs.Mend()
 				if err := p.Sweep(numbered); err != nil {
 					t.Error(err)
 				}
 				p.holds(t, files{})
-				if afs.open != 0 {
-					t.Errorf("%d files are still open", afs.open)
+				if afs.Handles() != 0 {
+					t.Errorf("%d files are still open", afs.Handles())
 				}
 				p.commit(t, "1.file", "the next")
 				p.holds(t, files{"1.file": "the next"})
@@ -299,7 +158,7 @@ func TestWhatCannotBeRemovedIsToldAndSweptLater(t *testing.T) {
 func TestAnAbortRemovesAFileThatCannotBeClosed(t *testing.T) {
 	p := faultyKinds()[1].place(t)
 	f := p.begin(t, "1.file", "payload")
-	p.afs.(*faulty).fail(syscall.EIO, 0, opClose)
+	p.afs.(*fstest.Faulty).Fail(syscall.EIO, 0, fstest.Close)
 	if err := f.Abort(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the abort: %v", err)
 	}
@@ -309,28 +168,27 @@ func TestAnAbortRemovesAFileThatCannotBeClosed(t *testing.T) {
 // The name stands, and cannot be taken back: both are told.
 func TestAFileThatCanNeitherBeSyncedNorRemovedIsTold(t *testing.T) {
 	p := faultyKinds()[1].place(t)
-	afs := p.afs.(*faulty)
+	afs := p.afs.(*fstest.Faulty)
 	f := p.begin(t, "1.file", "payload")
-	both := map[string]error{opSyncDir: syscall.EIO, opRemove: syscall.EROFS}
-	afs.before = func(op string) error { return both[op] }
+	both := map[fstest.Op]error{fstest.SyncDir: syscall.EIO, fstest.Remove: syscall.EROFS}
+	afs.FailIf(func(op fstest.Op, _ string) error { return both[op] })
 	if err := f.Commit(); !errors.Is(err, syscall.EIO) || !errors.Is(err, syscall.EROFS) {
 		t.Errorf("the commit: %v", err)
 	}
 }
 
 func TestASweepThatCannotListIsAnError(t *testing.T) {
-	for _, op := range []string{opOpenDir, opList} {
-		t.Run(op, func(t *testing.T) {
+	for _, op := range []fstest.Op{fstest.OpenDir, fstest.List} {
+		t.Run(string(op), func(t *testing.T) {
 			p := faultyKinds()[1].place(t)
-			afs := p.afs.(*faulty)
+			afs := p.afs.(*fstest.Faulty)
 			p.put(t, left("1.file"), "left")
-			afs.open = 0 // put's own
-			afs.fail(syscall.EACCES, 1, op)
+			afs.Fail(syscall.EACCES, 1, op)
 			if err := p.Sweep(numbered); !errors.Is(err, syscall.EACCES) {
 				t.Error(err)
 			}
-			if afs.open != 0 {
-				t.Errorf("%d files are still open", afs.open)
+			if afs.Handles() != 0 {
+				t.Errorf("%d files are still open", afs.Handles())
 			}
 		})
 	}
@@ -342,7 +200,7 @@ func TestASweepGoesOnAfterAFailure(t *testing.T) {
 	for i := range 5 {
 		p.put(t, left(fmt.Sprintf("%d.file", i+1)), "left")
 	}
-	p.afs.(*faulty).fail(syscall.EACCES, 3, opRemove)
+	p.afs.(*fstest.Faulty).Fail(syscall.EACCES, 3, fstest.Remove)
 	if err := p.Sweep(numbered); !errors.Is(err, syscall.EACCES) {
 		t.Error(err)
 	}
@@ -354,7 +212,7 @@ func TestASweepGoesOnAfterAFailure(t *testing.T) {
 func TestRemoveTellsOfItsFailure(t *testing.T) {
 	p := faultyKinds()[1].place(t)
 	p.commit(t, "1.file", "one")
-	p.afs.(*faulty).fail(syscall.EACCES, 1, opRemove)
+	p.afs.(*fstest.Faulty).Fail(syscall.EACCES, 1, fstest.Remove)
 	if err := p.Remove("1.file"); !errors.Is(err, syscall.EACCES) {
 		t.Error(err)
 	}

@@ -14,7 +14,7 @@ const probeName = "probe"
 
 // newProbedStore returns a Store in d, or closes d if nothing can be created in
 // it. A disk that is full is no reason: it may not stay so.
-func newProbedStore(d directory) (*Store, error) {
+func newProbedStore(d directory, o *options) (*Store, error) {
 	probe, err := d.create(probeName)
 	if err == nil {
 		err = probe.abort()
@@ -24,22 +24,12 @@ func newProbedStore(d directory) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	return newStore(d), nil
-}
-
-// syncDir syncs a directory. A filesystem that cannot sync directories says so
-// by EINVAL or ENOTSUP (fsync(2)); there is nothing more to be had of it.
-func syncDir(f interface{ Sync() error }) error {
-	err := f.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil
-	}
-	return err
+	return newStore(d, o), nil
 }
 
 // makeDir creates path and its parents where they are missing, and makes their
-// names durable.
-func makeDir(path string) error {
+// names durable, if they are to be.
+func makeDir(path string, o *options) error {
 	var made []string
 	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
 		_, err := os.Stat(p)
@@ -54,8 +44,11 @@ func makeDir(path string) error {
 	if err := os.MkdirAll(path, 0o777); err != nil {
 		return err
 	}
+	if o.durability != Full {
+		return nil
+	}
 	for _, p := range made {
-		if err := syncPath(filepath.Dir(p)); err != nil {
+		if err := o.synced(syncPath(filepath.Dir(p))); err != nil {
 			return fmt.Errorf("sync the directory that holds %s: %w", p, err)
 		}
 	}

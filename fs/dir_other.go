@@ -14,15 +14,16 @@ import (
 // nothing outside the directory is written; a directory cannot be synced.
 //
 // It fails if path is not a directory or cannot be written.
-func OpenDir(path string) (*Store, error) {
-	if err := makeDir(path); err != nil {
+func OpenDir(path string, opts ...Option) (*Store, error) {
+	o := newOptions(opts)
+	if err := makeDir(path, o); err != nil {
 		return nil, err
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	return newProbedStore(&anyDir{afero.NewOsFs(), abs})
+	return newProbedStore(&anyDir{afero.NewOsFs(), abs}, o)
 }
 
 func syncPath(string) error { return nil }

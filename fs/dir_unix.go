@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/google/renameio/v2"
+	"github.com/spf13/afero"
+	"golang.org/x/sys/unix"
 )
 
 // OpenDir returns a Store in a directory of the disk, which it creates, with
@@ -23,8 +25,9 @@ import (
 // replaced, never followed.
 //
 // It fails if path is not a directory or cannot be written.
-func OpenDir(path string) (*Store, error) {
-	if err := makeDir(path); err != nil {
+func OpenDir(path string, opts ...Option) (*Store, error) {
+	o := newOptions(opts)
+	if err := makeDir(path, o); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(path)
@@ -36,7 +39,7 @@ func OpenDir(path string) (*Store, error) {
 		root.Close()
 		return nil, err
 	}
-	return newProbedStore(&disk{root: root, self: self})
+	return newProbedStore(&disk{root: root, self: self}, o)
 }
 
 // disk is a directory on a disk.
@@ -63,11 +66,19 @@ func (d *disk) create(name string) (temporary, error) {
 				return nil, errors.Join(fmt.Errorf("lock %s: %w", pf.Name(), err), pf.Cleanup())
 			}
 			if mine {
-				return &diskFile{pf, d.root, name}, nil
+				return &diskFile{pf, d.self}, nil
 			}
 		}
 		pf.Cleanup() // a sweep was quicker and may have removed it already
 	}
+}
+
+func (d *disk) append(name string) (afero.File, error) {
+	f, err := d.root.OpenFile(name, appending|syscall.O_NONBLOCK, 0o666) // a FIFO is not waited for
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 func (d *disk) remove(name string) error {
@@ -120,7 +131,9 @@ func (d *disk) sweep(temp string) error {
 	return ignoreNotExist(d.root.Remove(temp))
 }
 
-func (d *disk) sync() error { return syncDir(d.self) }
+func (d *disk) sync() error { return d.self.Sync() }
+
+func (d *disk) free() (int64, error) { return freeOn(d.self) }
 
 // syncAll syncs all that the directory's filesystem has not yet synced.
 func (d *disk) syncAll() error { return syncFilesystem(d.self) }
@@ -138,14 +151,13 @@ func syncPath(dir string) error {
 		return err
 	}
 	defer f.Close()
-	return syncDir(f)
+	return f.Sync()
 }
 
 // diskFile is a pending file on a disk.
 type diskFile struct {
-	pf   *renameio.PendingFile
-	root *os.Root
-	name string
+	pf  *renameio.PendingFile
+	dir *os.File
 }
 
 func (f *diskFile) temp() string { return filepath.Base(f.pf.Name()) }
@@ -156,16 +168,7 @@ func (f *diskFile) File() *os.File { return f.pf.File }
 
 func (f *diskFile) reset() error { return emptyFile(f.pf) }
 
-// commit leaves the order to renameio: sync, close, rename. The lock is to last
-// until the file has its name, so it is kept by a second descriptor. Without
-// one to be had, the moment between close and rename stays unguarded, which
-// only a sweep in that moment could notice.
-func (f *diskFile) commit() error {
-	if fd, err := dup(f.pf.File); err == nil {
-		defer syscall.Close(fd)
-	}
-	return f.pf.CloseAtomicallyReplace()
-}
+func (f *diskFile) sync() error { return f.pf.Sync() }
 
 func (f *diskFile) reopen() (handle, error) {
 	fd, err := dup(f.pf.File)
@@ -175,12 +178,29 @@ func (f *diskFile) reopen() (handle, error) {
 	return os.NewFile(uintptr(fd), f.pf.Name()), nil
 }
 
-func (f *diskFile) rename() error {
-	err := f.root.Rename(f.temp(), f.name)
-	if err == nil {
-		f.pf.File.Close() // the data is the system's to keep until it is synced
+// rename is renameat(2) as it is: what os.Root would look at first is nothing to a
+// file that replaces a file.
+//
+// It gives the file its name before it is closed, and not after as renameio
+// would: so its lock lasts until then. A close has nothing left to tell of once the
+// file is synced (close(2)).
+func (f *diskFile) rename(name string, replace bool) error {
+	var err error
+	cerr := control(f.dir, func(fd int) {
+		if replace {
+			err = unix.Renameat(fd, f.temp(), fd, name)
+		} else {
+			err = renameNew(fd, f.temp(), name)
+		}
+	})
+	if err != nil {
+		return &os.LinkError{Op: "renameat", Old: f.temp(), New: name, Err: err}
 	}
-	return err
+	if cerr != nil {
+		return cerr
+	}
+	f.pf.File.Close()
+	return nil
 }
 
 func (f *diskFile) abort() error { return ignoreNotExist(f.pf.Cleanup()) }

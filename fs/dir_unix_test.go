@@ -694,7 +694,7 @@ func TestAFaultOfTheDiskFailsOneUploadAndLeavesNothing(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}, syscall.EEXIST},
+		}, syscall.EISDIR},
 		{"the file is gone", func(t *testing.T, p *place, f Pending) func() {
 			if err := os.Remove(f.(interface{ File() *os.File }).File().Name()); err != nil {
 				t.Fatal(err)
@@ -861,11 +861,52 @@ func TestASyncOfADirectoryIsNotAskedOfAFilesystemThatHasNone(t *testing.T) {
 	if err := w.Sync(); !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
 		t.Fatalf("a pipe is synced with %v", err)
 	}
-	if err := syncDir(w); err != nil {
+	if err := new(options).synced(w.Sync()); err != nil {
 		t.Error(err)
 	}
 	w.Close()
-	if err := syncDir(w); !errors.Is(err, os.ErrClosed) {
+	if err := new(options).synced(w.Sync()); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("another error is %v", err)
+	}
+}
+
+func TestARenameThatReplacesNothing(t *testing.T) {
+	ways := map[string]func(dir int, from, to string) error{
+		"as the system has it": renameNew,
+		"by a link":            linkNew,
+		"by looking":           lookNew,
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			p := diskPlace(t)
+			rename := func(from, to string) (err error) {
+				control(p.dir.(*disk).self, func(fd int) { err = way(fd, from, to) })
+				return err
+			}
+			p.put(t, "old", "old")
+			p.put(t, "new", "new")
+			if err := rename("new", "old"); err != syscall.EEXIST {
+				t.Errorf("over another: %v", err)
+			}
+			if err := os.Symlink("nothing", p.join("link")); err != nil {
+				t.Fatal(err)
+			}
+			if err := rename("new", "link"); err != syscall.EEXIST {
+				t.Errorf("over a link: %v", err)
+			}
+			if err := os.Remove(p.join("link")); err != nil {
+				t.Fatal(err)
+			}
+			if err := rename("none", "name"); err != syscall.ENOENT {
+				t.Errorf("of nothing: %v", err)
+			}
+			if err := rename("new", "old/name"); err != syscall.ENOTDIR {
+				t.Errorf("to below a file: %v", err)
+			}
+			if err := rename("new", "name"); err != nil {
+				t.Error(err)
+			}
+			p.holds(t, files{"old": "old", "name": "new"})
+		})
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/spf13/afero"
 )
@@ -29,6 +32,18 @@ func followers(t *testing.T) map[string]*Follower {
 		t.Fatal(err)
 	}
 	return map[string]*Follower{"disk": Follow(disk), "memory": Follow(memory), "afero on disk": Follow(osfs)}
+}
+
+func followedOf(t *testing.T, p Pending) *followed {
+	t.Helper()
+	switch p := p.(type) {
+	case *followed:
+		return p
+	case *followedFile:
+		return p.followed
+	}
+	t.Fatalf("a %T is not followed", p)
+	return nil
 }
 
 func follow(t *testing.T, f *Follower, name string) io.ReadCloser {
@@ -127,6 +142,22 @@ func TestFollow(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := <-end; !errors.Is(err, cause) {
+					t.Fatalf("the reader got %v", err)
+				}
+			})
+			t.Run("a reader that comes to the file as it is given up gets the cause", func(t *testing.T) {
+				cause := errors.New("the peer went away")
+				ctx, cancel := context.WithCancelCause(t.Context())
+				p, err := f.Create(ctx, "late")
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := followedOf(t, p).handle
+				cancel(cause)
+				if err := p.Abort(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := h.ReadAt(make([]byte, 1), 0); err != cause {
 					t.Fatalf("the reader got %v", err)
 				}
 			})
@@ -294,3 +325,179 @@ func TestAFileCanBeFollowedAgainWhenALaterOneOfItsNameHasEnded(t *testing.T) {
 		})
 	}
 }
+
+// Whoever waits at the commit of a long file must not wait for all of it.
+func TestAFollowedFileOnADiskIsPushedOutWhileItArrives(t *testing.T) {
+	for kind, f := range followers(t) {
+		t.Run(kind, func(t *testing.T) {
+			p, err := f.Create(t.Context(), "long")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Abort()
+			w, ok := p.(interface{ Wrote(n int) })
+			if ok != (kind != "memory") {
+				t.Fatalf("a %T has Wrote: %t", p, ok)
+			}
+			if _, ok := p.(interface{ Reset() error }); ok {
+				t.Error("what was read can be thrown away")
+			}
+			if _, ok := p.(filer); ok {
+				t.Error("it can be written past those who follow")
+			}
+			if !ok {
+				return
+			}
+			for range 3 {
+				if _, err := p.Write(make([]byte, pushSize/2)); err != nil {
+					t.Fatal(err)
+				}
+				w.Wrote(pushSize / 2)
+			}
+			if got := p.(*followedFile).file.pushed; got != pushSize {
+				t.Errorf("%d bytes are on their way, want %d", got, pushSize)
+			}
+		})
+	}
+}
+
+func TestAFollowedFileThatCouldNotBePushedOutIsNotCommitted(t *testing.T) {
+	p := kinds[0].place(t) // on the disk
+	f := Follow(p.Store)
+	for name, commit := range map[string]func(*followedFile) error{
+		"Commit": (*followedFile).Commit, "CommitUnsynced": (*followedFile).CommitUnsynced,
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, err := f.Create(t.Context(), "1.file")
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, file, "x")
+			r := follow(t, f, "1.file")
+			u, failure := file.(*followedFile), errors.New("the disk is broken")
+			u.file.pushErr = failure
+			if err := commit(u); !errors.Is(err, failure) {
+				t.Errorf("the commit: %v", err)
+			}
+			if _, err := io.ReadAll(r); !errors.Is(err, failure) {
+				t.Errorf("the reader got %v", err)
+			}
+			p.holds(t, nil)
+		})
+	}
+}
+
+func TestAFollowedFileIsCommittedUnsynced(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		for _, k := range kinds[:2] { // on a disk
+			t.Run(k.name, func(t *testing.T) {
+				p := k.place(t)
+				seen := make(chan string, 1)
+				f := Follow(p.Store, WithConsumer(Consumer{Decisive: true, Consume: func(_ context.Context, _ string, r io.Reader) error {
+					got, err := io.ReadAll(r)
+					seen <- string(got)
+					if refused {
+						return errors.New("a virus")
+					}
+					return err
+				}}))
+				file, err := f.Create(t.Context(), "1.file")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, file, "payload")
+				r := follow(t, f, "1.file")
+				err = file.(interface{ CommitUnsynced() error }).CommitUnsynced()
+				if got := <-seen; got != "payload" {
+					t.Errorf("the consumer has seen %q", got)
+				}
+				got, rerr := io.ReadAll(r)
+				if refused {
+					if !errors.Is(err, ErrRejected) || !errors.Is(rerr, ErrRejected) {
+						t.Errorf("the commit: %v; the reader: %v", err, rerr)
+					}
+					p.holds(t, nil)
+					return
+				}
+				if err != nil || string(got) != "payload" || rerr != nil {
+					t.Errorf("the commit: %v; the reader got %q, %v", err, got, rerr)
+				}
+				p.holds(t, files{"1.file": "payload"})
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if _, later := p.dir.(syncer); p.unsynced != later {
+					t.Errorf("it is left to the close to sync: %t, want %t", p.unsynced, later)
+				}
+			})
+		}
+	}
+}
+
+// oneAtATime is a handle of which no two reads are to overlap.
+type oneAtATime struct {
+	handle
+	reading atomic.Bool
+	overlap atomic.Bool
+}
+
+func (h *oneAtATime) ReadAt(p []byte, off int64) (int, error) {
+	if !h.reading.CompareAndSwap(false, true) {
+		h.overlap.Store(true)
+	}
+	defer h.reading.Store(false)
+	runtime.Gosched()
+	return h.handle.ReadAt(p, off)
+}
+
+func TestReadersOfAFileOfTheSystemDoNotWaitForEachOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "1.file")
+	if err := os.WriteFile(path, []byte("payload"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	h := &sharedHandle{handle: file}
+	h.reading.Lock() // as another reader would
+	defer h.reading.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	read := make(chan error)
+	go func() {
+		_, err := h.ReadAt(make([]byte, 7), 0)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits")
+	}
+}
+
+func TestReadersOfWhatIsNoFileOfTheSystemReadOneAtATime(t *testing.T) {
+	one := &oneAtATime{handle: readerAt{bytes.NewReader(make([]byte, 1000))}}
+	h := &sharedHandle{handle: one}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for off := range int64(200) {
+				if _, err := h.ReadAt(make([]byte, 5), off); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if one.overlap.Load() {
+		t.Error("two have read at a time")
+	}
+}
+
+type readerAt struct{ io.ReaderAt }
+
+func (readerAt) Close() error { return nil }

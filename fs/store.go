@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/spf13/afero"
 )
 
 // ErrName is returned for a name that is no plain file name: one that is empty,
@@ -17,22 +19,29 @@ import (
 // in it.
 var ErrName = errors.New("not the plain name of a file")
 
-// Pending is a file that is not yet to be seen under its name. It is written by
-// one goroutine; Commit or Abort ends it.
+// Pending is a file that is not yet to be seen under its name. It is for one
+// goroutine at a time; Commit or Abort ends it, and until then it holds a descriptor.
 //
 // More methods may be there, which package stage makes use of. Reset() error
 // throws away what was written, so that something else can be written instead;
 // only a followed file ([Follow]) has none. On a disk, File() *os.File is the file
-// itself, so that the kernel can move bytes into it without going through Write,
-// and CommitUnsynced() error commits but leaves the sync to the Store's Close.
+// itself, so that the kernel can move bytes into it without going through Write;
+// Wrote(n int) is told of n bytes more in it, whichever way they came, so that a long
+// file is on its way to the disk while it arrives, and Commit need not wait for all
+// of it; and CommitUnsynced() error commits but leaves the sync to the Store's Close.
+// Every file has Rename(name string) error: from then on it is to be visible as that
+// name, which may depend on what it holds, and not as the one it was created for. A name
+// that is none is an [ErrName], and the one before stays. What the file is called while
+// it is pending does not change, so [Store.Sweep] asks for the first.
 type Pending = interface {
 	io.Writer
 
 	// Commit makes the file visible under its name, whole and at once, in place
 	// of what was there. When it returns nil, the file and its name have been
-	// synced: they survive a loss of power. When it returns an error, nothing
-	// of the file is to be seen or left. The Pending is at its end either way;
-	// to commit twice is an os.ErrClosed.
+	// synced: they survive a loss of power (unless the Store has another
+	// [Durability]). When it returns an error, nothing of the file is to be seen
+	// or left. The Pending is at its end either way; to commit twice is an
+	// os.ErrClosed.
 	Commit() error
 
 	// Abort removes the file. After Commit, whether that succeeded or not, and
@@ -44,6 +53,7 @@ type Pending = interface {
 // concurrent use. Two Stores, also of different processes, may share a directory
 // of a disk if they do not commit to the same names at the same time.
 type Store struct {
+	*options
 	dir     directory
 	group   groupSync
 	changes slots // held by who creates, empties or removes a pending file
@@ -76,10 +86,11 @@ const (
 func (s slots) acquire() { s <- struct{}{} }
 func (s slots) release() { <-s }
 
-func newStore(d directory) *Store {
+func newStore(d directory, o *options) *Store {
 	s := &Store{
+		options:    o,
 		dir:        d,
-		group:      groupSync{sync: d.sync},
+		group:      groupSync{sync: func() error { return o.synced(d.sync()) }},
 		changes:    make(slots, maxChanges),
 		commits:    make(slots, maxCommits),
 		temps:      make(map[string]struct{}),
@@ -92,7 +103,8 @@ func newStore(d directory) *Store {
 // directory is what a Store needs of a directory. Names are plain file names.
 type directory interface {
 	create(name string) (temporary, error)
-	remove(name string) error // nil if there is none
+	append(name string) (afero.File, error) // opens the file, or creates it, to append to it and read it
+	remove(name string) error               // nil if there is none
 	names() ([]string, error)
 	sweep(temp string) error // nil if the pending file is in use
 	sync() error
@@ -102,11 +114,12 @@ type directory interface {
 // temporary is a pending file of a directory.
 type temporary interface {
 	io.Writer
-	temp() string            // its own name, as long as it is pending
-	reset() error            // makes it empty again
-	commit() error           // syncs, closes, renames
-	abort() error            // closes, removes; also after a failed commit
-	reopen() (handle, error) // opens the file once more, to read
+	temp() string                           // its own name, as long as it is pending
+	reset() error                           // makes it empty again
+	sync() error                            // makes what it holds durable
+	rename(name string, replace bool) error // closes it and gives it its name; who claims that calls it
+	abort() error                           // closes, removes; also after a failed sync or rename
+	reopen() (handle, error)                // opens the file once more, to read
 }
 
 // What else there is on a disk.
@@ -114,10 +127,11 @@ type (
 	// filer is a temporary that is one with a file of the system.
 	filer interface{ File() *os.File }
 
-	// renamer is a temporary that can be committed without a sync, and syncer
-	// its directory, which makes up for that.
-	renamer interface{ rename() error }
-	syncer  interface{ syncAll() error }
+	// freer is a directory that knows what is free.
+	freer interface{ free() (int64, error) }
+
+	// syncer is a directory that can make up for what was not synced.
+	syncer interface{ syncAll() error }
 )
 
 // Create begins a file that is to be visible as name once it is committed. The
@@ -129,7 +143,7 @@ func (s *Store) Create(_ context.Context, name string) (Pending, error) {
 		return nil, err
 	}
 	if f, ok := p.temporary.(filer); ok {
-		return &pendingFile{p, f.File()}, nil
+		return &pendingFile{pending: p, file: f.File()}, nil
 	}
 	return p, nil
 }
@@ -167,6 +181,20 @@ func (s *Store) change(do func() error) error {
 
 var errClosed = fmt.Errorf("the store is closed: %w", os.ErrClosed)
 
+// WriteFile has a file that holds data be visible as name, by one Create, Write and
+// Commit.
+func (s *Store) WriteFile(name string, data []byte) error {
+	p, err := s.Create(context.Background(), name)
+	if err != nil {
+		return err
+	}
+	defer p.Abort()
+	if _, err := p.Write(data); err != nil {
+		return err
+	}
+	return p.Commit()
+}
+
 // Remove removes the file that is visible as name. It is no error if there is
 // none. A directory of that name is left alone, and is an error.
 func (s *Store) Remove(name string) error {
@@ -174,6 +202,31 @@ func (s *Store) Remove(name string) error {
 		return err
 	}
 	return s.dir.remove(name)
+}
+
+// Replaces reports whether a Commit replaces the file that is visible under its name: it
+// does unless the Store was opened with [NoReplace].
+func (s *Store) Replaces() bool { return !s.noReplace }
+
+// Free returns how many bytes can still be written on the filesystem that the
+// directory is on, by a user who is not root (statfs(2)); on FreeBSD that is less than 0
+// if those who are have taken of what is reserved for them. Where there is no way to tell
+// it is an errors.ErrUnsupported.
+func (s *Store) Free() (int64, error) {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if s.closed.Load() {
+		return 0, errClosed
+	}
+	f, ok := s.dir.(freer)
+	if !ok {
+		return 0, fmt.Errorf("what is free: %w", errors.ErrUnsupported)
+	}
+	n, err := f.free()
+	if err != nil {
+		err = fmt.Errorf("what is free: %w", err)
+	}
+	return n, err
 }
 
 // Sweep removes the pending files that were left by processes that were killed,
@@ -230,7 +283,7 @@ func (s *Store) leave() error {
 	}
 	s.leaving = false
 	var err error
-	if s.unsynced {
+	if s.unsynced && s.durability != None {
 		err = s.dir.(syncer).syncAll()
 	}
 	return errors.Join(err, s.dir.close())
@@ -253,24 +306,61 @@ type pending struct {
 // pendingFile is a pending on a disk.
 type pendingFile struct {
 	*pending
-	file *os.File
+	file    *os.File
+	written int64 // as Wrote was told
+	pushed  int64 // so much of it is on its way to the disk
+	pushErr error
 }
 
 func (p *pendingFile) File() *os.File { return p.file }
+
+// pushSize is how much is pushed out at a time: enough for a disk to be busy with,
+// and so much that a small file, and the last of a large one, are left to the sync.
+const pushSize = 8 << 20
+
+// Wrote is told that n bytes more are in the file.
+func (p *pendingFile) Wrote(n int) {
+	p.written += int64(n)
+	end := p.written &^ (pushSize - 1) // and no page that is still to be filled
+	if end == p.pushed || p.store.durability == None || p.pushErr != nil {
+		return
+	}
+	p.pushErr = pushOut(p.file, p.pushed, end-p.pushed)
+	p.pushed = end
+}
+
+// Reset throws away what was written, so that something else can be.
+func (p *pendingFile) Reset() error {
+	p.written, p.pushed = 0, 0
+	return p.pending.Reset()
+}
+
+// Commit fails if what was pushed out met an error: one that it was the first to
+// meet, the sync need not tell of again.
+func (p *pendingFile) Commit() error {
+	if p.pushErr != nil && !p.ended {
+		return errors.Join(p.pushErr, p.Abort())
+	}
+	return p.pending.Commit()
+}
 
 // CommitUnsynced makes the file visible as Commit does, but leaves it to the
 // Store's Close to sync it, with all others that were committed so. It is for
 // when a process is about to end, and has no time for a sync each.
 func (p *pendingFile) CommitUnsynced() error {
-	r, ok := p.temporary.(renamer)
-	if !ok || p.ended {
+	if _, ok := p.store.dir.(syncer); !ok || p.ended || p.pushErr != nil {
 		return p.Commit()
 	}
 	defer p.end()
+	if p.store.noReplace {
+		p.store.claim(p.name)
+		defer p.store.unclaim(p.name)
+	}
 	p.store.mu.Lock()
 	p.store.unsynced = true
 	p.store.mu.Unlock()
-	if err := p.store.change(r.rename); err != nil {
+	err := p.store.change(func() error { return p.rename(p.name, !p.store.noReplace) })
+	if err != nil {
 		return errors.Join(err, p.abort())
 	}
 	return nil
@@ -287,15 +377,55 @@ func (p *pending) Commit() error {
 	defer p.store.commits.release()
 	err := error(errClosed)
 	if !p.store.closed.Load() {
-		err = p.commit()
+		err = p.finish()
+	}
+	before := p.store.group.failures()
+	if err == nil {
+		err = p.rename(p.name, !p.store.noReplace)
 	}
 	if err != nil {
+		if errors.Is(err, os.ErrExist) {
+			if serr := p.store.syncNames(before); serr != nil {
+				err = serr // what is there may not stay
+			}
+		}
 		return errors.Join(err, p.abort())
 	}
-	if err := p.store.group.Sync(); err != nil {
+	if err = p.store.syncNames(before); err != nil {
 		return errors.Join(err, p.store.dir.remove(p.name))
 	}
 	return nil
+}
+
+// Rename has the file be visible under another name once it is committed.
+func (p *pending) Rename(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if p.ended {
+		return fmt.Errorf("rename %s: %w", p.name, os.ErrClosed)
+	}
+	p.name = name
+	return nil
+}
+
+// syncNames syncs the directory, if that is to be, after a change since before.
+func (s *Store) syncNames(before failures) error {
+	if s.durability != Full {
+		return nil
+	}
+	if err := s.group.Sync(); err != nil {
+		return err
+	}
+	return before.since()
+}
+
+// finish syncs the file, if that is to be.
+func (p *pending) finish() error {
+	if p.store.durability == None {
+		return nil
+	}
+	return p.store.syncedFile(p.sync())
 }
 
 // claim takes the name for one commit, unclaim gives it back: a commit that fails
@@ -349,9 +479,35 @@ func (p *pending) end() {
 type groupSync struct {
 	sync func() error
 
-	mu   sync.Mutex
-	next *syncRun   // the one that has not begun
-	turn sync.Mutex // held by the one under way
+	mu     sync.Mutex
+	next   *syncRun   // the one that has not begun
+	failed failures   // of those that have ended
+	turn   sync.Mutex // held by the one under way
+}
+
+// failures are those that there were at a time.
+type failures struct {
+	group *groupSync
+	count int
+	last  error
+}
+
+// failures is asked before something is changed that is then to be synced. Once a
+// sync has failed, the next may well succeed without what the first was to write: the
+// system has forgotten it (fsync(2)). So whatever was changed by then is as lost as
+// if its own sync had failed.
+func (g *groupSync) failures() failures {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return failures{g, g.failed.count, g.failed.last}
+}
+
+// since is the error of a sync that has failed since.
+func (f failures) since() error {
+	if now := f.group.failures(); now.count != f.count {
+		return now.last
+	}
+	return nil
 }
 
 type syncRun struct {
@@ -376,6 +532,13 @@ func (g *groupSync) Sync() error {
 		g.next = nil
 		g.mu.Unlock()
 		run.err = errSyncPanic // for those who share it
+		defer func() {
+			if run.err != nil {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.failed.count, g.failed.last = g.failed.count+1, run.err
+			}
+		}()
 		run.err = g.sync()
 	})
 	return run.err

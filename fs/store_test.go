@@ -17,21 +17,24 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
 	"github.com/spf13/afero"
+
+	"github.com/accio-go/accio/fs/fstest"
 )
 
 // A kind of store, for what holds of all of them.
 type kind struct {
 	name string
 	room func(t *testing.T) (afs afero.Fs, base string) // a filesystem and a directory to use in it
-	open func(afs afero.Fs, dir string) (*Store, error)
+	open func(afs afero.Fs, dir string, opts ...Option) (*Store, error)
 }
 
 var kinds = []kind{
-	{"on the disk", roomOnDisk, func(_ afero.Fs, dir string) (*Store, error) { return OpenDir(dir) }},
+	{"on the disk", roomOnDisk, func(_ afero.Fs, dir string, opts ...Option) (*Store, error) { return OpenDir(dir, opts...) }},
 	{"on OsFs", roomOnDisk, New},
 	{"in memory", func(*testing.T) (afero.Fs, string) { return NewMemory(), filepath.FromSlash("/base") }, New},
 	{"in memory, below a base path", func(*testing.T) (afero.Fs, string) {
@@ -62,14 +65,14 @@ type place struct {
 	path string
 }
 
-func (k kind) place(t *testing.T) *place {
+func (k kind) place(t *testing.T, opts ...Option) *place {
 	afs, base := k.room(t)
-	return k.placeAt(t, afs, filepath.Join(base, "store"))
+	return k.placeAt(t, afs, filepath.Join(base, "store"), opts...)
 }
 
-func (k kind) placeAt(t *testing.T, afs afero.Fs, path string) *place {
+func (k kind) placeAt(t *testing.T, afs afero.Fs, path string, opts ...Option) *place {
 	t.Helper()
-	s, err := k.open(afs, path)
+	s, err := k.open(afs, path, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -920,7 +923,7 @@ func TestUploadsGoOnWhileTheirStoreSweeps(t *testing.T) {
 // fakeDir is a directory whose files are never anywhere.
 type fakeDir struct {
 	directory // nil: what is not overridden is not to be called
-	commit    func(name string) error
+	syncsFile func(name string) error
 	syncs     func() error
 	removals  atomic.Int32
 }
@@ -937,11 +940,13 @@ type fakeFile struct {
 
 func (f *fakeFile) temp() string { return tempName(f.name) }
 
-func (f *fakeFile) commit() error {
-	if f.dir.commit == nil {
+func (f *fakeFile) rename(string, bool) error { return nil }
+
+func (f *fakeFile) sync() error {
+	if f.dir.syncsFile == nil {
 		return nil
 	}
-	return f.dir.commit(f.name)
+	return f.dir.syncsFile(f.name)
 }
 
 // Each commit may hold a thread while the disk is slow, and there are not
@@ -951,14 +956,14 @@ func TestCommitsUnderWayAreBounded(t *testing.T) {
 		var underWay atomic.Int32
 		disk := make(chan struct{})
 		s := newStore(&fakeDir{
-			commit: func(string) error {
+			syncsFile: func(string) error {
 				underWay.Add(1)
 				defer underWay.Add(-1)
 				<-disk
 				return nil
 			},
 			syncs: func() error { return nil },
-		})
+		}, new(options))
 		var done atomic.Int32
 		for i := range 3 * maxCommits {
 			go func() {
@@ -1185,7 +1190,7 @@ func TestCommitsAtOneTimeShareTheSyncOfTheDirectory(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			gate := newGate()
 			dir := &fakeDir{syncs: gate.sync}
-			s := newStore(dir)
+			s := newStore(dir, new(options))
 			commit := func(name string, results chan<- error) {
 				p, err := s.Create(t.Context(), name)
 				if err == nil {
@@ -1226,14 +1231,14 @@ func TestCommitsAtOneTimeShareTheSyncOfTheDirectory(t *testing.T) {
 // The directory's sync fails for the first; meanwhile the name has become the
 // second's, and that is told that it is safe.
 func TestAFailedCommitDoesNotTakeAnotherOnesFileWithIt(t *testing.T) {
-	afs := newFaulty(NewMemory())
+	afs := fstest.NewFaulty(NewMemory())
 	p := (kind{open: New}).placeAt(t, afs, "/store")
 	first, second := p.begin(t, "1.file", "first"), p.begin(t, "1.file", "second")
 
 	result := make(chan error, 1)
 	syncs := 0
-	afs.before = func(op string) error {
-		if op != opSyncDir {
+	afs.FailIf(func(op fstest.Op, _ string) error {
+		if op != fstest.SyncDir {
 			return nil
 		}
 		if syncs++; syncs > 1 {
@@ -1244,7 +1249,7 @@ func TestAFailedCommitDoesNotTakeAnotherOnesFileWithIt(t *testing.T) {
 			runtime.Gosched()
 		}
 		return io.ErrUnexpectedEOF
-	}
+	})
 	if err := first.Commit(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("the first commit: %v", err)
 	}
@@ -1258,7 +1263,7 @@ func TestAFailedCommitDoesNotTakeAnotherOnesFileWithIt(t *testing.T) {
 // They wait for each other, and nobody else for them.
 func TestCommitsOfOneNameDoNotHoldUpTheOthers(t *testing.T) {
 	gate := newGate()
-	s := newStore(&fakeDir{syncs: gate.sync})
+	s := newStore(&fakeDir{syncs: gate.sync}, new(options))
 	results := make(chan error)
 	commit := func(name string) {
 		p, err := s.Create(t.Context(), name)
@@ -1294,7 +1299,7 @@ func TestCommitsOfOneNameDoNotHoldUpTheOthers(t *testing.T) {
 
 func TestCreateDoesNotWaitForACommit(t *testing.T) {
 	gate := newGate()
-	s := newStore(&fakeDir{syncs: gate.sync})
+	s := newStore(&fakeDir{syncs: gate.sync}, new(options))
 	p, err := s.Create(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -1310,5 +1315,30 @@ func TestCreateDoesNotWaitForACommit(t *testing.T) {
 	gate.end <- nil
 	if err := <-result; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWriteFileStoresAWholeFile(t *testing.T) {
+	eachPlace(t, func(t *testing.T, p *place) {
+		for _, content := range []string{"first", "second", ""} {
+			if err := p.WriteFile("a", []byte(content)); err != nil {
+				t.Fatal(err)
+			}
+			p.holds(t, map[string]string{"a": content})
+		}
+		if err := p.WriteFile(".a", nil); !errors.Is(err, ErrName) {
+			t.Errorf("of no name: %v", err)
+		}
+	})
+	for _, op := range []fstest.Op{fstest.Create, fstest.ShortWrite, fstest.Sync, fstest.Rename} {
+		t.Run("a fault of "+string(op), func(t *testing.T) {
+			faultyPlaces(t, func(t *testing.T, faulty *fstest.Faulty, p *place) {
+				faulty.Fail(syscall.ENOSPC, 1, op)
+				if err := p.WriteFile("a", []byte("hello")); !errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("got %v", err)
+				}
+				p.holds(t, nil)
+			})
+		})
 	}
 }
