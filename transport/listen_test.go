@@ -187,3 +187,48 @@ func TestConnectionsThatNobodyAcceptsWaitInTheQueue(t *testing.T) {
 		}
 	}
 }
+
+func TestListenOnListensOnTheAddress(t *testing.T) {
+	for _, tt := range []struct{ network, address, want string }{
+		{"tcp", "127.0.0.1:0", "127.0.0.1"},
+		{"tcp4", "localhost:0", "127.0.0.1"},
+		{"tcp4", ":0", "0.0.0.0"},
+		{"tcp", ":0", "::"},
+	} {
+		t.Run(tt.network+" "+tt.address, func(t *testing.T) {
+			ln, err := ListenOn(t.Context(), tt.network, tt.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			got := ln.Addr().(*net.TCPAddr).IP.String()
+			if got != tt.want && tt.want != "::" { // which is 0.0.0.0 where there is no IPv6
+				t.Errorf("it listens on %s", got)
+			}
+			dial(t, ln)
+			if multipath, err := accept(t, ln).MultipathTCP(); multipath || err != nil {
+				t.Errorf("the connection is one of Multipath TCP: %v, %v", multipath, err)
+			}
+		})
+	}
+}
+
+func TestListenOnSaysWhatIsWrong(t *testing.T) {
+	for _, tt := range []struct {
+		network, address string
+		says             string
+	}{
+		{"udp", "127.0.0.1:0", "unknown network udp"},
+		{"unixgram", "x", "unknown network unixgram"},
+		{"tcp", "127.0.0.1", "missing port"},
+		{"tcp", "127.0.0.1:99999", "invalid port"},
+	} {
+		ln, err := ListenOn(t.Context(), tt.network, tt.address)
+		if err == nil {
+			ln.Close()
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot listen on "+tt.address+": ") || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s %s: %v", tt.network, tt.address, err)
+		}
+	}
+}

@@ -43,3 +43,14 @@ func TestACounterGivesNoNumberTwice(t *testing.T) {
 		t.Errorf("%d numbers for %d calls", len(seen), askers*each)
 	}
 }
+
+func TestACounterGoesOn(t *testing.T) {
+	for _, after := range []uint64{0, 1, 41, 1<<63 + 5} {
+		c := NewCounter(after)
+		for i := range uint64(3) {
+			if n, err := c.Next(t.Context()); n != after+1+i || err != nil {
+				t.Errorf("after %d: %d, %v", after+i, n, err)
+			}
+		}
+	}
+}

@@ -2,15 +2,25 @@ package transport
 
 import "context"
 
-// Scheduler decides how many connections are served at a time. [Server.Serve] takes a slot before it accepts a connection, so
-// that beyond the limit connections wait in the kernel's queue: connected, and
-// costing the process nothing. A Scheduler is safe for concurrent use.
+// Scheduler decides how many connections are served at a time. [Server.Serve] takes a
+// slot before it accepts a connection, so that beyond the limit connections wait in the
+// kernel's queue: connected, and costing the process nothing. So a server that waits for
+// a connection holds a slot, too, and of servers that share a Scheduler each takes
+// one.
+//
+// A Scheduler is safe for concurrent use. Acquire is called by the accept loop
+// of each server, Release by whatever goroutine has ended a connection. It outlives
+// its servers: if a Serve has ended with [ErrUnfinished], slots are released after
+// that.
 type Scheduler interface {
 	// Acquire takes a slot. It waits until there is one, or until ctx is
-	// done, and then returns ctx's error. Any other error ends the server.
+	// done, and then returns ctx's error, also if there is a slot. With an error none
+	// is taken; one while ctx is not done ends the server, as if its listener had
+	// failed.
 	Acquire(ctx context.Context) error
 
-	// Release frees a slot that was acquired.
+	// Release frees a slot that was acquired. It is called once for each, also if
+	// there was no connection for it or its handler has panicked, and must not wait.
 	Release()
 }
 
