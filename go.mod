@@ -7,6 +7,7 @@ require (
 	github.com/djherbis/stream v1.5.1
 	github.com/google/renameio/v2 v2.0.2
 	github.com/klauspost/compress v1.20.4
+	github.com/pires/go-proxyproto v0.15.0
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/spf13/afero v1.15.0
 	go.uber.org/goleak v1.3.0
