@@ -79,6 +79,51 @@ func TestProgramsTellHowTheyAreUsed(t *testing.T) {
 	})
 }
 
+// shows is what each program prints for who asks.
+var shows = []string{"--help", "--version", "--man", "--completion=bash"}
+
+// Who has read enough, as head(1), has a program end without a word, but not well.
+func TestWhatNobodyReadsIsNoComplaint(t *testing.T) {
+	busy(t)
+	eachProgram(t, func(t *testing.T, program string, _ []string) {
+		flags := shows
+		if program == "conform" {
+			flags = append([]string{"--list", "--markdown"}, shows...)
+		}
+		for _, flag := range flags {
+			r, w, err := os.Pipe()
+			check(t, err)
+			check(t, r.Close())
+			p := launch{program: program, args: []string{flag}, stdout: w}.start(t)
+			if code := p.exit(); code != 1 {
+				t.Errorf("%s: exit code %d", flag, code)
+			}
+			p.silent()
+			check(t, w.Close())
+		}
+	})
+}
+
+// That it cannot be written for another reason is told, and not that the flag is wrong.
+func TestWhatCannotBeShownIsTold(t *testing.T) {
+	busy(t)
+	eachProgram(t, func(t *testing.T, program string, _ []string) {
+		for _, flag := range shows {
+			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+			check(t, err)
+			p := launch{program: program, args: []string{flag}, stdout: full}.start(t)
+			if code := p.exit(); code != 1 {
+				t.Errorf("%s: exit code %d", flag, code)
+			}
+			lines := p.stderr.rest()
+			if len(lines) != 1 || !strings.HasPrefix(lines[0], "ERROR: ") || !strings.Contains(lines[0], "no space") || strings.Contains(lines[0], "--help") {
+				t.Errorf("%s: on standard error: %q", flag, lines)
+			}
+			check(t, full.Close())
+		}
+	})
+}
+
 func TestAForbiddenPortIsRefusedAtOnce(t *testing.T) {
 	busy(t)
 	bothServers(t, func(t *testing.T, program string) {

@@ -77,7 +77,7 @@ func TestConformRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"--server", "true", "--only", "["}, []string{"["}},
 		{[]string{"--server", "true", "--parallel", "0"}, []string{"--parallel", "0"}},
 		{[]string{"--server", "true", "--parallel=-1"}, []string{"--parallel", "-1"}},
-		{[]string{"--server", "true", "--timeout", "0"}, []string{"--timeout", "0s"}},
+		{[]string{"--server", "true", "--timeout", "0"}, []string{"--timeout", `"0"`}},
 		{[]string{"--server", "true", "--timeout=-1s"}, []string{"--timeout", "-1s"}},
 		{[]string{"--server", "true", "--json", "none/report"}, []string{"none/report"}},
 		{[]string{"--server", "true", "--junit", "."}, []string{"directory"}},

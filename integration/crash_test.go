@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -15,6 +16,9 @@ import (
 	"testing"
 	"time"
 )
+
+// kills is for make torture.
+var kills = flag.Int("kills", 15, "how often the server is killed at a random moment; it is stopped at half as many")
 
 // described is a payload of a given size that tells by itself whether it is
 // whole, and from which client it is.
@@ -37,11 +41,14 @@ func describes(payload []byte) (client uint64, err error) {
 	if body := payload[head:]; len(body) != size || crc32.ChecksumIEEE(body) != sum {
 		return 0, fmt.Errorf("of client %x, %d of %d bytes", client, len(body), size)
 	}
+	if client == 0 || client > lastClient.Load() {
+		return 0, fmt.Errorf("of client %x, which there never was", client)
+	}
 	return client, nil
 }
 
 // load is many clients that upload one payload after the other, for as long as
-// the server lets them.
+// the server lets them. Some of them break off.
 type load struct {
 	workers sync.WaitGroup
 
@@ -49,13 +56,18 @@ type load struct {
 	told   map[uint64]ending // how the clients have seen the server close that had sent all
 	saved  int               // how many of them were told that all is saved
 	enough chan struct{}     // closed when that are enough
+	broken map[uint64]bool   // those that did not end their stream
 }
 
 var lastClient atomic.Uint64
 
+func newLoad() *load {
+	return &load{told: map[uint64]ending{}, enough: make(chan struct{}), broken: map[uint64]bool{}}
+}
+
 // load begins a load. enough is closed when so many uploads have succeeded.
 func (s *service) load(workers, enough int) *load {
-	l := &load{told: map[uint64]ending{}, enough: make(chan struct{})}
+	l := newLoad()
 	for range workers {
 		l.workers.Go(func() {
 			for l.upload(s.port, enough) {
@@ -65,15 +77,51 @@ func (s *service) load(workers, enough int) *load {
 	return l
 }
 
+// anySize is the size of a payload: most are small.
+func anySize() int {
+	switch n := rand.IntN(40); {
+	case n == 0:
+		return rand.IntN(1 << 22)
+	case n < 14:
+		return rand.IntN(1 << 18)
+	default:
+		return rand.IntN(1000)
+	}
+}
+
+// upload is one client's. It reports whether all went as the client has it.
 func (l *load) upload(port, enough int) bool {
 	client := lastClient.Add(1)
-	size := rand.IntN(1000)
-	if rand.IntN(3) == 0 {
-		size = rand.IntN(1 << 18)
+	payload := described(client, anySize())
+	switch rand.IntN(12) {
+	case 0:
+		return l.breakOff(client, connect(port).greet().send(payload[:rand.IntN(len(payload)+1)]))
+	case 1:
+		return l.breakOff(client, connect(port).send(header, payload).hearAll(greeting+greeting))
+	case 2:
+		n := rand.IntN(len(header))
+		end, err := connect(port).send(header[:n]).halfClose().endedAfter(greeting + greeting)
+		return err == nil && end == fin
+	case 3:
+		end, err := connect(port).send("in" + header + payload[:100%len(payload)]).endedAfter(greeting)
+		return err == nil && end == rst
 	}
-	payload := described(client, size)
-	c := connect(port).greet().send(payload[:len(payload)/2], payload[len(payload)/2:]).halfClose()
-	end, err := c.ended()
+	half := rand.IntN(len(payload))
+	return l.ends(client, enough, connect(port).greet().send(payload[:half], payload[half:]).halfClose())
+}
+
+// breakOff resets the connection of a client that has not ended its stream.
+func (l *load) breakOff(client uint64, c *client) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken[client] = true
+	c.reset()
+	return c.err == nil && c.end == ""
+}
+
+// ends waits for what a client is told that has sent all.
+func (l *load) ends(client uint64, enough int, c *client) bool {
+	end, err := c.endedAfter("")
 	if err != nil {
 		return false // the server is gone
 	}
@@ -133,32 +181,48 @@ func (l *load) judge(dir *directory, mayBe ...string) (saved map[uint64]bool) {
 			dir.t.Errorf("%s is not whole: %v", name, err)
 		}
 	}
-	for client, end := range l.told {
-		if end == fin && !saved[client] {
-			dir.t.Errorf("client %x has seen %s, but its payload is not there", client, end)
-		}
-	}
+	l.compare(dir.t, saved)
 	return saved
 }
 
+// compare checks what the clients were told by what is saved.
+func (l *load) compare(t *testing.T, saved map[uint64]bool) {
+	t.Helper()
+	for client, end := range l.told {
+		if end == fin && !saved[client] {
+			t.Errorf("client %x has seen %s, but its payload is not there", client, end)
+		}
+	}
+	for client := range l.broken {
+		if saved[client] {
+			t.Errorf("client %x has broken off, but its payload is there", client)
+		}
+	}
+}
+
+// README, "What is promised": what was confirmed is kept, there is never part of a
+// file, and what a killed server left is removed by the next start.
 func TestAKillAtAnyMomentLeavesWholeFilesOnly(t *testing.T) {
 	busy(t)
 	dir := newDirectory(t)
-	left := 0
-	for range 15 {
+	left, saved := 0, 0
+	for range *kills {
+		before := dir.hidden()
 		s := serve(t, "server", plain, in(dir))
-		l := s.load(8, 5+rand.IntN(30))
+		l := s.load(12, 5+rand.IntN(30))
 		l.waits(t)
 		// What the last one has left is swept by now.
 		for _, name := range dir.hidden() {
-			if fi, err := os.Lstat(dir.join(name)); err == nil && fi.ModTime().Before(s.begun) {
+			if slices.Contains(before, name) {
 				t.Errorf("%s is left from before", name)
 			}
 		}
+		time.Sleep(rand.N(20 * time.Millisecond)) // and not always just after a success
 		s.kill()
 		s.silent()
-		l.judge(dir)
+		l.judge(dir, "ERROR", "")
 		left += len(dir.hidden())
+		saved += l.saved
 	}
 	if left == 0 {
 		t.Error("no upload was ever broken off")
@@ -171,24 +235,29 @@ func TestAKillAtAnyMomentLeavesWholeFilesOnly(t *testing.T) {
 	}
 	s.halt(os.Interrupt)
 	s.silent()
+	t.Logf("%d kills, %d uploads confirmed and found whole, %d files that were pending and are gone", *kills, saved, left)
 }
 
 func TestAStopAtAnyMomentTellsEveryClientTheTruth(t *testing.T) {
 	busy(t)
-	for range 8 {
+	saved := 0
+	stops := (*kills + 1) / 2
+	for range stops {
 		s := serve(t, "server")
 		l := s.load(20, 5+rand.IntN(30))
 		l.waits(t)
 		s.halt(syscall.SIGTERM)
 		s.silent()
-		saved := l.judge(s.dir, "ERROR", "")
+		found := l.judge(s.dir, "ERROR", "")
 		for client, end := range l.told {
-			if end == rst && saved[client] {
+			if end == rst && found[client] {
 				t.Errorf("client %x has seen %s, but its payload is there", client, end)
 			}
 		}
 		if hidden := s.dir.hidden(); len(hidden) > 0 {
 			t.Errorf("%q is left", hidden)
 		}
+		saved += l.saved
 	}
+	t.Logf("%d stops, %d uploads confirmed and found whole", stops, saved)
 }

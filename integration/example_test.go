@@ -26,17 +26,13 @@ func saveUploads(ctx context.Context, ln net.Listener, dir string) error {
 	}
 	defer store.Close()
 	chain := stage.Chain{
+		stage.Log{},
 		stage.Save{Store: store, Name: stage.NumberedFile},
-		stage.Recover{},
 		stage.Idle{Limit: 10 * time.Second},
 	}.Then(stage.Receive)
 	srv := transport.Server{
 		Scheduler: transport.NewPool(100),
-		Handler: transport.HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
-			if err := stage.Serve(ctx, conn, number, chain); err != nil {
-				log.Printf("connection %d: %v", number, err)
-			}
-		}),
+		Handler:   transport.SessionHandler(stage.Sessions(chain)),
 	}
 	return srv.Serve(ctx, ln)
 }

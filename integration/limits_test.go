@@ -3,12 +3,19 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/accio-go/accio/integration/proc"
 )
 
 // That memory does not grow with the file, and that silence costs no processor
@@ -55,6 +62,140 @@ func TestMoreClientsThanDescriptorsAreAllServed(t *testing.T) {
 	s.stop(want...)
 }
 
+// Who has set a limit on open files without a thought of it is told how many clients are
+// served.
+func TestFewSlotsAreTold(t *testing.T) {
+	busy(t)
+	const limit = 200 // of which 32 are reserved, and 168 are for 84 clients
+	for _, tt := range []struct {
+		flags []string
+		slots int
+		says  []string // nothing: there is no warning
+	}{
+		{nil, 84, nil},
+		{[]string{"--max-conns=3"}, 3, nil},
+		{[]string{"--max-conns=84"}, 84, nil},
+		{[]string{"--max-conns=85"}, 84, []string{"only 84 of --max-conns=85 clients", "168 descriptors", "a client takes 2"}},
+		{[]string{"--on-saved=true", "--on-saved-jobs=24"}, 12, nil},
+		{[]string{"--on-saved=true", "--on-saved-jobs=25"}, 9, []string{"only 9 at a time", "--on-saved-jobs=25 takes 150"}},
+		{[]string{"--on-saved=true", "--on-saved-jobs=27"}, 3, []string{"only 3 at a time", "--on-saved-jobs=27 takes 162"}},
+		{[]string{"--on-saved=true", "--on-saved-jobs=27", "--max-conns=3"}, 3, nil},
+		{[]string{"--on-saved=true", "--on-saved-jobs=28"}, 0, []string{"no client can be served", "--on-saved-jobs=28 takes 168"}},
+		{[]string{"--on-saved=true", "--on-saved-jobs=1000", "--max-conns=1"}, 0, []string{"no client can be served", "--on-saved-jobs=1000 takes 6000"}},
+	} {
+		t.Run(strings.Join(tt.flags, " "), func(t *testing.T) {
+			prelude := fmt.Sprintf("ulimit -n %d", limit)
+			work := newDirectory(t)
+			args := append([]string{fmt.Sprint(freePort(t)), work.join("files"), "--log-level=info", "--log-format=json"}, tt.flags...)
+			checked := launch{program: "server", args: append(args[:len(args):len(args)], "--check"), prelude: prelude, plain: true}
+			if tt.slots == 0 {
+				refuse(t, checked, 1, tt.says...)
+				refuse(t, launch{program: "server", args: append(args[:2:2], tt.flags...), prelude: prelude, plain: true}, 1, tt.says...)
+				work.holds(nil)
+				return
+			}
+			p := checked.start(t)
+			if code := p.exit(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			said := strings.Join(p.stdout.rest(), "")
+			p.silent()
+			if tt.says == nil && said != "server"+fine || tt.says != nil && !strings.HasSuffix(said, "\nserver: everything else is fine\n") {
+				t.Errorf("it says %q", said)
+			}
+			s := serve(t, "server", plain, after(prelude), with("--log-level=info", "--log-format=json"), with(tt.flags...))
+			has(t, s.record(), map[string]any{"msg": "listening", "slots": tt.slots})
+			if tt.says != nil {
+				r := s.record()
+				has(t, r, map[string]any{"level": "WARN", "msg": "few slots", "slots": tt.slots})
+				for _, what := range []string{said, fmt.Sprint(r["cause"])} {
+					for _, text := range tt.says {
+						if !strings.Contains(what, text) {
+							t.Errorf("%q does not say %q", what, text)
+						}
+					}
+				}
+			}
+			for _, line := range s.quit() {
+				if strings.Contains(line, "WARN") {
+					t.Errorf("a warning: %s", line)
+				}
+			}
+		})
+	}
+}
+
+// No client can bring that about, but who looks after the system can, or another
+// program: the descriptors run out while the server is at work.
+func TestAServerWithoutDescriptorsWaitsForSome(t *testing.T) {
+	t.Parallel()
+	const waiting, while = 30, 2500 * time.Millisecond
+	s := serve(t, "server", plain)
+	check(t, upload(s.port, "before"))
+	s.outcome(received("before"))
+	begun := s.connect().greet().send("he").taken().must(t)
+	s.dir.awaitHidden(1)
+
+	before := s.cpu()
+	was := s.limitDescriptors(s.lowestFree())
+	clients := queue(t, s.port, waiting)
+	clients[0].quiet(while).must(t)
+	for _, c := range clients[1:] {
+		c.waiting().must(t)
+	}
+	if took := s.cpu() - before; took > while/5 {
+		t.Errorf("it took %v of processor time to wait for %v", took, while)
+	}
+	// Once in that time, and no more: stop sees to that.
+	if said := s.complaint(); !strings.Contains(said, syscall.EMFILE.Error()) {
+		t.Errorf("on standard error: %q", said)
+	}
+	check(t, begun.pour(3, block).halfClose().fin())
+	s.outcome(received("he" + strings.Repeat(string(block), 3)))
+
+	s.limitDescriptors(was)
+	together(t, waiting, func(i int) error { return clients[i].greet().send("after").halfClose().fin() })
+	for range clients {
+		s.outcome(received("after"))
+	}
+	s.stop()
+}
+
+// lowestFree is the descriptor that the program would get next.
+func (p *program) lowestFree() (fd uint64) {
+	for ; ; fd++ {
+		_, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", p.cmd.Process.Pid, fd))
+		if errors.Is(err, os.ErrNotExist) {
+			return fd
+		}
+		check(p.t, err)
+	}
+}
+
+// limitDescriptors has the program get no descriptor that is as high, and returns
+// which that was before. What it has it keeps.
+func (p *program) limitDescriptors(n uint64) (was uint64) {
+	p.t.Helper()
+	var old unix.Rlimit
+	check(p.t, unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &old))
+	check(p.t, unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: old.Max}, nil))
+	return old.Cur
+}
+
+// cpu is the processor time that the program has taken.
+func (p *program) cpu() (sum time.Duration) {
+	p.t.Helper()
+	const tick = time.Second / 100 // USER_HZ, for all programs on Linux
+	stat, err := proc.Stat(p.cmd.Process.Pid)
+	check(p.t, err)
+	for _, s := range stat[11:13] { // utime, stime
+		n, err := strconv.Atoi(s)
+		check(p.t, err)
+		sum += time.Duration(n) * tick
+	}
+	return sum
+}
+
 // Those who hold all there is lose it by their silence.
 func TestSilentClientsCannotKeepTheLastDescriptor(t *testing.T) {
 	t.Parallel()
@@ -75,34 +216,41 @@ func TestSilentClientsCannotKeepTheLastDescriptor(t *testing.T) {
 	})
 }
 
+// garbage begins no confirmation.
+var garbage = func() string {
+	b := make([]byte, 4096)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	b[0] = 0xff
+	return string(b)
+}()
+
+// flood is a client that does harm, or nothing of use.
+func flood(port int) {
+	c := connect(port)
+	switch rand.IntN(8) {
+	case 0:
+		c.reset()
+	case 1:
+		c.send(garbage).reset()
+	case 2:
+		c.send(garbage).close()
+	case 3:
+		c.send(header, garbage).reset()
+	case 4:
+		c.send(confirm, garbage).endedAfter(greeting + greeting)
+	case 5:
+		c.send(header[:rand.IntN(len(header))]).reset()
+	case 6:
+		c.close()
+	case 7:
+		c.send("\r\n").endedAfter(greeting)
+	}
+	c.close()
+}
+
 func TestAFloodOfGarbageAndResetsDoesNotStopTheServiceForOthers(t *testing.T) {
 	busy(t)
 	const flooders, each, honest = 10, 150, 20
-	garbage := make([]byte, 4096)
-	rand.NewChaCha8([32]byte{}).Read(garbage)
-	garbage[0] = 0xff // which begins no confirmation
-	flood := func(port int) {
-		c := connect(port)
-		switch rand.IntN(8) {
-		case 0:
-			c.reset()
-		case 1:
-			c.send(string(garbage)).reset()
-		case 2:
-			c.send(string(garbage)).close()
-		case 3:
-			c.send(header, string(garbage)).reset()
-		case 4:
-			c.send(confirm, string(garbage)).endedAfter(greeting + greeting)
-		case 5:
-			c.send(header[:rand.IntN(len(header))]).reset()
-		case 6:
-			c.close()
-		case 7:
-			c.send("\r\n").endedAfter(greeting)
-		}
-		c.close()
-	}
 	bothServers(t, func(t *testing.T, program string) {
 		s := serve(t, program)
 		payload := func(n int) string { return fmt.Sprintf("honest client %02d", n) }

@@ -8,16 +8,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/accio-go/accio/integration/proc"
 )
 
 // Where the programs are that TestMain has built: for users, and with the race
@@ -26,6 +26,10 @@ import (
 var plainPrograms, racePrograms string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == watchingFsync {
+		fmt.Fprintln(os.Stderr, watchFsync(os.Args[2:]))
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(testMain(m))
 }
@@ -104,10 +108,12 @@ const (
 type launch struct {
 	program string // server-s, server, client or conform
 	args    []string
-	plain   bool     // without the race detector
-	prelude string   // shell commands to be run before it, in the same process
-	stdout  *os.File // nil: a pipe that the test reads
-	stderr  *os.File // likewise
+	plain   bool       // without the race detector
+	prelude string     // shell commands to be run before it, in the same process
+	through []string   // a program and its arguments, which runs in its place those that follow
+	files   []*os.File // what it has open from descriptor 3 on
+	stdout  *os.File   // nil: a pipe that the test reads
+	stderr  *os.File   // likewise
 	workDir string
 	attr    *syscall.SysProcAttr
 }
@@ -134,8 +140,9 @@ func (l launch) start(t *testing.T) *program {
 	if l.prelude != "" {
 		argv = append([]string{"sh", "-c", l.prelude + ` && exec "$0" "$@"`}, argv...)
 	}
+	argv = slices.Concat(l.through, argv)
 	p := &program{t: t, plain: l.plain, cmd: exec.Command(argv[0], argv[1:]...), exited: make(chan struct{})}
-	p.cmd.Dir, p.cmd.SysProcAttr = l.workDir, l.attr
+	p.cmd.Dir, p.cmd.SysProcAttr, p.cmd.ExtraFiles = l.workDir, l.attr, l.files
 	// Without this the race detector has a program linger for a second.
 	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 
@@ -247,7 +254,11 @@ func (p *program) kill() {
 func (p *program) freeze() {
 	p.t.Helper()
 	p.signal(syscall.SIGSTOP)
-	if !poll(func() bool { return p.stat()[0] == "T" }) {
+	if !poll(func() bool {
+		stat, err := proc.Stat(p.cmd.Process.Pid)
+		check(p.t, err)
+		return stat[0] == "T"
+	}) {
 		p.t.Fatal("the program does not stop")
 	}
 }
@@ -282,57 +293,21 @@ func (p *program) silent() {
 	}
 }
 
-// proc reads a file that the system has about the program.
-func (p *program) proc(name string) string {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return string(b)
-}
-
-// stat is the program's /proc/PID/stat from the third field on (proc(5)).
-func (p *program) stat() []string {
-	p.t.Helper()
-	s := p.proc("stat")
-	return strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-}
-
-// field is a number from a file of lines such as "VmHWM:   1234 kB".
+// field is one of the program's own; see proc.Field.
 func (p *program) field(file, name string) int64 {
 	p.t.Helper()
-	for line := range strings.Lines(p.proc(file)) {
-		if rest, ok := strings.CutPrefix(line, name+":"); ok {
-			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			return n
-		}
-	}
-	p.t.Fatalf("no %s in %s", name, file)
-	return 0
+	n, err := proc.Field(p.cmd.Process.Pid, file, name)
+	check(p.t, err)
+	return n
 }
 
 // descriptors are what the program has open.
-func (p *program) descriptors() []string {
-	dir := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
-	entries, _ := os.ReadDir(dir)
-	var open []string
-	for _, e := range entries {
-		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
-			open = append(open, target)
-		}
-	}
-	return open
-}
+func (p *program) descriptors() []string { return proc.Descriptors(p.cmd.Process.Pid) }
 
 // listensOn reports whether the program listens on the port of every address.
-// It looks and does not touch: a connection would be number 1.
 func (p *program) listensOn(port int) bool {
-	inode := listener(fmt.Sprintf("00000000:%04X", port))
-	return inode != "" && slices.Contains(p.descriptors(), "socket:["+inode+"]")
+	address, socket := proc.Listener(p.cmd.Process.Pid, port)
+	return address == "00000000" && slices.Contains(p.descriptors(), socket)
 }
 
 // poll looks now and again whether ok, for as long as the tests have patience.
@@ -349,12 +324,9 @@ func poll(ok func() bool) bool {
 // freePort is a port that nobody uses.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	port, err := proc.FreePort()
+	check(t, err)
+	return port
 }
 
 // output is what a program writes, line by line as it comes, each with its

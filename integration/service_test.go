@@ -83,6 +83,11 @@ func printingTo(f *os.File) option {
 	return func(l *launch, _ *service) { l.stdout = f }
 }
 
+// with gives it flags.
+func with(flags ...string) option {
+	return func(l *launch, _ *service) { l.args = append(l.args, flags...) }
+}
+
 // serve starts a server on a free port, with a directory of its own, and waits
 // until it listens. The test has to stop it.
 func serve(t *testing.T, program string, options ...option) *service {
@@ -101,10 +106,11 @@ func serve(t *testing.T, program string, options ...option) *service {
 		if anyPort {
 			s.port = freePort(t)
 		}
-		l.args = []string{strconv.Itoa(s.port)}
+		args := []string{strconv.Itoa(s.port)}
 		if s.dir != nil {
-			l.args = append(l.args, s.dir.path)
+			args = append(args, s.dir.path)
 		}
+		l.args = append(args, l.args...)
 		s.program = l.start(t)
 		if !poll(func() bool { return s.listensOn(s.port) || !s.running() }) {
 			t.Fatalf("%s does not listen", program)

@@ -3,39 +3,14 @@
 package integration
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 )
 
 // What the kernel knows of sockets, also of those that are the programs' own.
-
-// listener is the inode of the TCP socket that listens on an address, written
-// as in /proc/net/tcp; "" if there is none.
-func listener(address string) string {
-	table, err := os.Open("/proc/net/tcp")
-	if err != nil {
-		return ""
-	}
-	defer table.Close()
-	s := bufio.NewScanner(table)
-	s.Scan() // the heading
-	for s.Scan() {
-		const listens = "0A"
-		f := strings.Fields(s.Text())
-		if len(f) < 10 || f[3] != listens {
-			break // those that listen come first
-		}
-		if f[1] == address {
-			return f[9]
-		}
-	}
-	return ""
-}
 
 // queues is how many bytes a TCP socket has received that its program has not
 // read, and how many it has sent that the other side has not acknowledged, as

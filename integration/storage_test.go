@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -103,6 +104,16 @@ func unprivileged(t *testing.T, l *launch, work *directory) {
 	const nobody = 65534
 	l.attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	check(t, errors.Join(os.Chmod(filepath.Dir(work.path), 0o755), os.Chmod(work.path, 0o777)))
+}
+
+// All that the server needs is a directory that it may write.
+func TestAServerNeedsNoRights(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", func(l *launch, s *service) { unprivileged(t, l, s.dir) }, with("--durability=full", "--min-free=1KiB", "--continue"))
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	check(t, s.connect().hear(greeting).send("x").rst())
+	s.stop(failed)
 }
 
 // Whatever stands at the name of a result is replaced: not written through, and
@@ -378,16 +389,7 @@ func TestAFullDiskFailsTheUploadAndNoOther(t *testing.T) {
 	// When there is no room at all, what an earlier run has left may not be
 	// taken for the outcome of this.
 	s.dir.put("5.file", "of an earlier run")
-	filler, err := os.Create(s.dir.join("filler"))
-	check(t, err)
-	for piece := len(block); piece > 0; {
-		if _, err := filler.Write(block[:piece]); errors.Is(err, syscall.ENOSPC) {
-			piece /= 2
-		} else {
-			check(t, err)
-		}
-	}
-	check(t, filler.Close())
+	fill(t, s.dir.join("filler"))
 	s.fails(s.connect().greet().send("hello").halfClose(), "5.file")
 	if _, err := os.Lstat(s.dir.join("5.file")); !errors.Is(err, fs.ErrNotExist) {
 		s.dir.holdsAt("5.file", "ERROR")
@@ -399,6 +401,117 @@ func TestAFullDiskFailsTheUploadAndNoOther(t *testing.T) {
 	check(t, upload(s.port, "goodbye"))
 	s.outcome(received("goodbye"))
 	s.stop()
+}
+
+// A disk that is full leaves no room for what a stop has to say.
+func TestASignalEndsAProgramWhoseDiskIsFull(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", onDiskOf(4<<20))
+	clients := queue(t, s.port, 6)
+	for i, c := range clients {
+		c.greet()
+		if i%2 == 0 {
+			c.pour(1, block)
+		}
+		c.taken().must(t)
+	}
+	s.dir.awaitHidden(3)
+	fill(t, s.dir.join("filler"))
+	s.haltAndSay(syscall.SIGTERM)
+	together(t, len(clients), func(i int) error { return clients[i].rst() })
+	check(t, os.Remove(s.dir.join("filler")))
+	// Those whose payload made room for it have their mark.
+	for i := range clients {
+		if i%2 == 0 {
+			s.dir.holdsAt(numbered(i+1), "ERROR")
+		} else if err := s.dir.has(numbered(i+1), "ERROR"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+	if hidden := s.dir.hidden(); len(hidden) > 0 {
+		t.Errorf("%q is left", hidden)
+	}
+	s.silent()
+}
+
+// haltAndSay stops the service, which may tell of what it cannot store.
+func (s *service) haltAndSay(sig os.Signal) {
+	s.t.Helper()
+	s.signal(sig)
+	if code := s.exit(); code != 0 {
+		s.t.Errorf("exit code %d after %v; want 0", code, sig)
+	}
+	for _, line := range s.stderr.rest() {
+		if !strings.HasPrefix(line, "ERROR: ") || !strings.Contains(line, ".file") {
+			s.t.Errorf("on standard error: %q", line)
+		}
+	}
+}
+
+// fill makes a file that leaves no room.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	filler, err := os.Create(path)
+	check(t, err)
+	for piece := len(block); piece > 0; {
+		if _, err := filler.Write(block[:piece]); errors.Is(err, syscall.ENOSPC) {
+			piece /= 2
+		} else {
+			check(t, err)
+		}
+	}
+	check(t, filler.Close())
+}
+
+// As a system does to a disk that has begun to fail. It does not while a file there
+// is open to be written (mount_setattr(2), EBUSY).
+func TestADiskThatBecomesReadOnlyFailsTheUploadAndNoOther(t *testing.T) {
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		t.Skip("nsenter, of util-linux, is not there, and nobody else can get at the disk")
+	}
+	busy(t)
+	dir := newDirectory(t)
+	path := dir.path
+	s := serve(t, "server", in(dir), onDiskOf(4<<20))
+	s.dir.put("3.file", "of an earlier run")
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	greeted := s.connect().greet().taken().must(t)
+
+	s.remount(path, "ro")
+	s.fails(greeted.send("hello").halfClose(), "2.file")
+	s.fails(s.connect().greet().send("hello").halfClose(), "3.file")
+	s.fails(s.connect().hear(greeting).halfClose(), "4.file")
+	s.fails(s.connect().hear(greeting).send("nonsense"), "5.file")
+	s.want = append(s.want, lost, outcome{file: "of an earlier run"}, lost, lost)
+	silent := s.connect().hear(greeting).must(t)
+
+	s.remount(path, "rw")
+	check(t, s.connect().greet().send("hello").halfClose().fin())
+	s.fail(silent)
+	s.outcome(received("hello"))
+
+	// And a stop meanwhile.
+	begun := s.connect().greet().taken().must(t)
+	s.remount(path, "ro")
+	s.haltAndSay(syscall.SIGTERM)
+	check(t, begun.rst())
+	s.left(lost)
+}
+
+// remount changes the disk that the program has at path.
+func (s *service) remount(path, how string) {
+	s.t.Helper()
+	// A file of which a client has just been told is closed, or about to be.
+	var out []byte
+	if !poll(func() bool {
+		cmd := exec.Command("nsenter", "--target", strconv.Itoa(s.cmd.Process.Pid), "--user", "--mount", "mount", "-o", "remount,"+how, path)
+		var err error
+		out, err = cmd.CombinedOutput()
+		return err == nil
+	}) {
+		s.t.Fatalf("remounting %s: %s", how, out)
+	}
 }
 
 // onDiskOf has the program save files on a disk of so many bytes, which nobody
@@ -472,4 +585,25 @@ func TestADirectoryThatIsGoneFailsUploadsAndStopsNothing(t *testing.T) {
 	s.fails(s.connect().hear(greeting).halfClose(), "4.file")
 	s.halt(os.Interrupt)
 	s.silent()
+}
+
+// Another directory at its path is nothing to a server, which holds on to its own.
+func TestADirectoryThatIsReplacedStaysTheServers(t *testing.T) {
+	busy(t)
+	s := serve(t, "server", in(&directory{t, t.TempDir() + "/files"}))
+	check(t, upload(s.port, "hello"))
+	s.outcome(received("hello"))
+	begun := s.connect().greet().send("hel").taken().must(t)
+	s.dir.awaitHidden(1)
+	other := &directory{t, s.dir.path}
+	s.dir = &directory{t, other.path + " that was moved"}
+	check(t, os.Rename(other.path, s.dir.path))
+	check(t, os.Mkdir(other.path, 0o777))
+	other.put("2.file", "not the server's")
+	check(t, begun.send("lo").halfClose().fin())
+	s.outcome(received("hello"))
+	check(t, upload(s.port, "hello again"))
+	s.outcome(received("hello again"))
+	other.holds(map[string]string{"2.file": "not the server's"})
+	s.stop()
 }

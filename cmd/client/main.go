@@ -22,15 +22,16 @@ import (
 
 type program struct {
 	cli.Flags
+	secure
 	Host host   `arg:"" name:"HOST" help:"Name or address of the server."`
 	Port port   `arg:"" name:"PORT" help:"TCP port, or the name of a service."`
-	File string `arg:"" name:"FILE" help:"File to send, or - for standard input."`
+	File string `arg:"" name:"FILE" path:"file" help:"File to send, or - for standard input."`
 
 	Quiet           bool          `short:"q" help:"Show no progress."`
-	ConnectTimeout  time.Duration `default:"10s" help:"How long to try to connect."`
-	GreetingTimeout time.Duration `default:"10s" help:"How long to wait for each word of the server's handshake."`
-	StallTimeout    time.Duration `default:"10s" help:"How long the server may take no more data."`
-	ConfirmTimeout  time.Duration `default:"10s" help:"How long to wait for the server to confirm, once everything is sent. To make a very large file durable can take longer."`
+	ConnectTimeout  time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to try to connect (default ${default})."`
+	GreetingTimeout time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to wait for each word of the server's handshake (default ${default})."`
+	StallTimeout    time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long the server may take no more data (default ${default})."`
+	ConfirmTimeout  time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to wait for the server to confirm, once everything is sent (default ${default}). To make a very large file durable can take longer."`
 }
 
 // Exit codes, beside 0, that of a failure without one of its own, and that of
@@ -43,30 +44,29 @@ const (
 	exitConfirm = 7
 )
 
-const description = `Send a file by the Accio protocol.
-
-Exit codes: 0 sent and confirmed; 1 stopped; 2 wrong arguments; 3 the file
-cannot be read; 4 no connection; 5 the server does not speak the protocol, or
-gave up; 6 the connection broke or stalled; 7 everything was sent, but not
-confirmed.`
-
-func main() {
-	cli.Main(&program{}, "client", description)
+var exits = []cli.Item{
+	{"0", "sent and confirmed"},
+	{"1", "stopped"},
+	{"2", "wrong arguments"},
+	{"3", "the file cannot be read"},
+	{"4", "no connection, or a certificate is not trusted"},
+	{"5", "the server does not speak the protocol, or gave up"},
+	{"6", "the connection broke or stalled"},
+	{"7", "everything was sent, but not confirmed"},
 }
 
-// Validate refuses limits that make no sense; kong calls it.
-func (p *program) Validate() error {
-	for _, limit := range []struct {
-		flag string
-		time time.Duration
-	}{
-		{"connect", p.ConnectTimeout}, {"greeting", p.GreetingTimeout}, {"stall", p.StallTimeout}, {"confirm", p.ConfirmTimeout},
-	} {
-		if limit.time <= 0 {
-			return fmt.Errorf("--%s-timeout must be more than 0, such as 10s, not %v", limit.flag, limit.time)
-		}
-	}
-	return nil
+func main() {
+	cli.Main(&program{}, cli.Program{
+		Name:    "client",
+		Summary: "Send a file by the Accio protocol.",
+		Examples: []cli.Item{
+			{"$0 localhost 5000 README.md", "send a file"},
+			{"tar c dir | $0 --confirm-timeout=1m example.org 5000 -", "send what another program writes, and wait up to a minute for the server to have it safe"},
+		},
+		Config:  "quiet = true\nconnect-timeout = \"3s\"\n",
+		Exits:   exits,
+		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT", "stop the program, within a second; the server does not keep what it has, unless it has everything"}},
+	})
 }
 
 func (p *program) Run(ctx context.Context) error {
@@ -77,8 +77,16 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	defer file.Close()
 
+	config, err := p.config(string(p.Host))
+	if err != nil {
+		return cli.Exit(cli.ExitUsage, fmt.Errorf("nothing was sent: %w", err))
+	}
 	conn, err := p.dial(ctx)
 	if err != nil {
+		return err
+	}
+	server := p.server(conn)
+	if conn, err = p.encrypt(ctx, conn, config); err != nil {
 		return err
 	}
 	sender := stage.Sender{
@@ -92,10 +100,9 @@ func (p *program) Run(ctx context.Context) error {
 	if !p.Quiet {
 		finish = showProgress(os.Stderr, sender.Sent, size)
 	}
-	server := p.server(conn)
 	_, err = sender.Send(ctx, conn, file)
 	finish()
-	return explain(err, p.File, server)
+	return p.explain(err, server)
 }
 
 // open opens what is to be sent, and says how large it is: -1 if nobody knows.
@@ -131,12 +138,13 @@ func stdin() *os.File {
 	return os.Stdin
 }
 
-// explain says what became of the upload of file, and what the user can do.
-func explain(err error, file, server string) error {
+// explain says what became of the upload, and what the user can do.
+func (p *program) explain(err error, server string) error {
 	var failed *stage.SendError
 	if !errors.As(err, &failed) {
 		return err
 	}
+	file := p.File
 	sent := fmt.Sprintf("after %d bytes of %s were sent", failed.Sent, file)
 	switch {
 	case errors.Is(err, stage.ErrShutdown) && failed.Step == stage.StepConfirm:
@@ -145,8 +153,13 @@ func explain(err error, file, server string) error {
 		return fmt.Errorf("%s: stopped %s; the server will not keep them", server, sent)
 	case errors.Is(err, stage.ErrSource):
 		return cli.Exit(exitSource, fmt.Errorf("%s: %w, %s; the server will not keep them", server, failed.Err, sent))
+	case failed.Step == stage.StepHandshake && errors.Is(err, errTLS):
+		return cli.Exit(exitConnect, fmt.Errorf("%s: in the handshake: %w; does the server want another certificate (--tls-cert)?", server, failed.Err))
 	case failed.Step == stage.StepHandshake && errors.Is(err, stage.ErrReset):
 		return cli.Exit(exitBroken, fmt.Errorf("%s: in the handshake: %w; try again", server, failed.Err))
+	case failed.Step == stage.StepHandshake && !p.TLS && (errors.Is(err, stage.ErrIdle) || errors.Is(err, stage.ErrGone)):
+		// A server that speaks TLS waits for the client's first word, and may give up first.
+		return cli.Exit(exitServer, fmt.Errorf("%s: in the handshake: %w; is it an Accio server, with a place free, and does it want TLS (--tls)?", server, failed.Err))
 	case failed.Step == stage.StepHandshake:
 		return cli.Exit(exitServer, fmt.Errorf("%s: in the handshake: %w; is it an Accio server, with a place free?", server, failed.Err))
 	case failed.Step == stage.StepConfirm && errors.Is(err, stage.ErrIdle):

@@ -6,7 +6,7 @@
 // It runs the commands it is given, as one would start them from a shell, and
 // prints which criteria hold and which do not, with what was expected and what was
 // seen. Any of the three may be left out. It exits with code 0 only if all required
-// criteria hold that are asked; see description for the other codes.
+// criteria hold that are asked; --help tells the other codes.
 package main
 
 import (
@@ -26,29 +26,40 @@ import (
 	"github.com/accio-go/accio/integration/conformance"
 )
 
-const description = `Grade programs that speak the Accio protocol: run them, and judge them from outside.
-
-The exit code is 0 if all required criteria hold that are asked, 1 if some do not, 2 if the arguments make no sense, and 3 if it cannot be said: some required ones cannot be tried here (take them away by --only '!PATTERN'), the run was interrupted, or something failed that has nothing to do with the programs.`
-
 // Exit codes besides those that all programs have.
 const exitUnknown = 3
 
 type program struct {
 	cli.Flags
-	ServerS  *string       `name:"server-s" placeholder:"COMMAND" help:"How to start the server-s. The port is added."`
-	Server   *string       `placeholder:"COMMAND" help:"How to start the server. The port and a directory are added."`
-	Client   *string       `placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
-	List     bool          `help:"List the criteria, of the programs that are given or of all."`
-	Markdown bool          `help:"List them as a table in Markdown."`
-	Only     []string      `placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*', or not those after an exclamation mark, as in '!*-lossy-network'. May be repeated."`
-	Timeout  time.Duration `default:"2m" help:"How long one criterion may take. What takes longer is not judged."`
-	Parallel *int          `placeholder:"N" help:"How many criteria to try at the same time: with 1 it takes ten minutes. Otherwise it is twice the number of processors, and those that only wait."`
-	JSON     string        `name:"json" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
-	JUnit    string        `name:"junit" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
+	ServerS  *string       `name:"server-s" group:"Programs:" placeholder:"COMMAND" help:"How to start the server-s. The port is added."`
+	Server   *string       `group:"Programs:" placeholder:"COMMAND" help:"How to start the server. The port and a directory are added."`
+	Client   *string       `group:"Programs:" placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
+	List     bool          `group:"Criteria:" help:"List the criteria, of the programs that are given or of all."`
+	Markdown bool          `group:"Criteria:" help:"List them as a table in Markdown."`
+	Only     []string      `group:"Criteria:" placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*', or not those after an exclamation mark, as in '!*-lossy-network'. May be repeated."`
+	Timeout  time.Duration `group:"Criteria:" placeholder:"TIME" default:"2m" positive:"" help:"How long one criterion may take (default ${default}). What takes longer is not judged."`
+	Parallel *int          `group:"Criteria:" placeholder:"N" positive:"" help:"How many criteria to try at the same time: with 1 it takes ten minutes. Otherwise it is twice the number of processors, and those that only wait."`
+	JSON     string        `name:"json" path:"file" group:"Reports:" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
+	JUnit    string        `name:"junit" path:"file" group:"Reports:" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
 }
 
 func main() {
-	cli.Main(&program{}, "conform", description)
+	cli.Main(&program{}, cli.Program{
+		Name:    "conform",
+		Summary: "Grade programs that speak the Accio protocol: run them, and judge them from outside.",
+		Examples: []cli.Item{
+			{"$0 --server 'python3 server.py'", "grade a server"},
+			{"$0 --client ./client --only '!*-lossy-network' --json report.json", "grade a client, but not by networks that lose packets, and write a report for programs"},
+		},
+		Config: "server = \"python3 server.py\"\nonly = [\"silence-*\", \"files/*\"]\n",
+		Exits: []cli.Item{
+			{"0", "all required criteria hold that are asked"},
+			{"1", "some do not"},
+			{"2", "the arguments make no sense"},
+			{"3", "it cannot be said: some required ones cannot be tried here (take them away by --only '!PATTERN'), the run was interrupted, or something failed that has nothing to do with the programs"},
+		},
+		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT, SIGHUP", "interrupt the run, and end the programs that it has started"}},
+	})
 }
 
 // Validate refuses arguments that make no sense; kong calls it.
@@ -62,12 +73,6 @@ func (p *program) Validate(kctx *kong.Context) error {
 	}
 	if p.JSON != "" && p.JSON == p.JUnit {
 		return fmt.Errorf("--json and --junit are to be written to different files, not both to %s", p.JSON)
-	}
-	if p.Timeout <= 0 {
-		return fmt.Errorf("--timeout is to be more than nothing, not %v", p.Timeout)
-	}
-	if p.Parallel != nil && *p.Parallel < 1 {
-		return fmt.Errorf("--parallel is to be 1 or more, not %d", *p.Parallel)
 	}
 	if p.Only != nil && (len(p.Only) == 0 || slices.Contains(p.Only, "")) {
 		return fmt.Errorf("--only is to be followed by a pattern, not by nothing; --list shows the names")
@@ -106,9 +111,9 @@ func (p *program) Run(ctx context.Context) error {
 			return err
 		}
 		if p.Markdown {
-			return conformance.WriteMarkdown(os.Stdout, criteria)
+			return cli.Shown(conformance.WriteMarkdown(os.Stdout, criteria))
 		}
-		return conformance.WriteList(os.Stdout, criteria)
+		return cli.Shown(conformance.WriteList(os.Stdout, criteria))
 	}
 	// What this program ignores, those that it starts would ignore as well.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

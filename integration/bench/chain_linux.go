@@ -46,8 +46,8 @@ func chainServer(more int) func(port int, dir string) error {
 		if err != nil {
 			return err
 		}
-		srv := transport.Server{Handler: transport.HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
-			stage.Serve(ctx, conn, number, h)
+		srv := transport.Server{Handler: transport.SessionHandler(func(ctx context.Context, conn net.Conn, number uint64) transport.Session {
+			return stage.NewSession(ctx, conn, number, h, nil)
 		})}
 		return srv.Serve(ctx, ln)
 	}

@@ -154,6 +154,18 @@ func (b *bench) peer(name, title string) contestant {
 	}}
 }
 
+// bare is the one with as little as can be done in Go.
+func (b *bench) bare() contestant {
+	c := b.peer("bare", "Go, bare: `os.File.ReadFrom`")
+	c.descriptors = 4 // ReadFrom takes a pipe before there is anything to be read
+	return c
+}
+
+// synced is bare, and syncs what it saves.
+func (b *bench) synced() contestant {
+	return b.peer("synced", "Go, bare, that syncs the file and its directory")
+}
+
 // pythons is the server in Python, if there is a Python.
 func (b *bench) pythons() []contestant {
 	if b.python == "" {

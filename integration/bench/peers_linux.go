@@ -33,6 +33,7 @@ var peers = map[string]func(port int, dir string) error{
 
 	// A goroutine for each connection.
 	"bare":    goServer(bareSave),
+	"synced":  goServer(syncedSave),
 	"io.Copy": goServer(copySave),
 	"discard": goServer(copyDiscard),
 
@@ -253,6 +254,24 @@ func bareSave(conn *net.TCPConn, dir string, number int) error {
 		_, err := file.ReadFrom(conn)
 		return err
 	})
+}
+
+// syncedSave does for the file what the server does.
+func syncedSave(conn *net.TCPConn, dir string, number int) error {
+	err := goSave(dir, number, func(file *os.File) error {
+		if _, err := file.ReadFrom(conn); err != nil {
+			return err
+		}
+		return file.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // copySave is as most would write it: a deadline for each read.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/accio-go/accio/integration/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +26,10 @@ type contestant struct {
 	// threads says that it has one for each connection, and is not to be given
 	// as many as the others.
 	threads bool
+
+	// descriptors is how many a connection takes that sends its payload, if not 2:
+	// its own, and that of its file.
+	descriptors int
 }
 
 // process is a contestant at work.
@@ -61,7 +64,7 @@ func startAll(all []contestant, parent string) (servers []*process, stop func(),
 
 // start starts c with a directory of its own under parent.
 func (c contestant) start(parent string) (*process, error) {
-	port, err := freePort()
+	port, err := proc.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -82,13 +85,19 @@ func (c contestant) start(parent string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.name, err), os.RemoveAll(dir))
 	}
-	for deadline := time.Now().Add(patience); !listening(port); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !p.listens(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.stop()
 			return nil, fmt.Errorf("%s does not listen on port %d: %s", c.name, port, p.said)
 		}
 	}
 	return p, nil
+}
+
+// listens reports whether somebody listens on the server's port.
+func (p *process) listens() bool {
+	address, _ := proc.Listener(p.cmd.Process.Pid, p.port)
+	return address != ""
 }
 
 // stop ends the server, and removes what it has saved.
@@ -125,10 +134,10 @@ func (p *process) cpu() time.Duration {
 func (p *process) cpuOfTree() time.Duration {
 	const tick = time.Second / 100 // USER_HZ, for all programs on Linux
 	var sum time.Duration
-	for _, pid := range append(children(p.cmd.Process.Pid), p.cmd.Process.Pid) {
-		f := stat(pid)
-		if len(f) < 15 {
-			continue
+	for _, pid := range append(proc.Descendants(p.cmd.Process.Pid), p.cmd.Process.Pid) {
+		f, err := proc.Stat(pid)
+		if err != nil {
+			continue // it has ended meanwhile
 		}
 		for _, s := range f[11:15] { // utime, stime, cutime, cstime
 			n, _ := strconv.Atoi(s)
@@ -138,35 +147,10 @@ func (p *process) cpuOfTree() time.Duration {
 	return sum
 }
 
-// stat is a process's /proc/PID/stat from the third field on (proc(5)).
-func stat(pid int) []string {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-}
-
-// children are those of a process, and theirs.
-func children(pid int) (all []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, name := range tasks {
-		b, _ := os.ReadFile(name)
-		for _, s := range strings.Fields(string(b)) {
-			child, _ := strconv.Atoi(s)
-			all = append(append(all, child), children(child)...)
-		}
-	}
-	return all
-}
-
-// field is a number from a file of lines such as "VmRSS:   1234 kB".
+// field is that of the server, or 0.
 func (p *process) field(file, name string) int64 {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file))
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name+":"); ok {
-			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return n
-		}
-	}
-	return 0
+	n, _ := proc.Field(p.cmd.Process.Pid, file, name)
+	return n
 }
 
 // resident is how much memory the server has, in bytes.
@@ -178,39 +162,7 @@ func (p *process) moved() int64 { return p.field("io", "rchar") + p.field("io", 
 // descriptors is how many the server has open, but for pipes: those of its
 // runtime come and go.
 func (p *process) descriptors() int {
-	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
-	return len(slices.DeleteFunc(names, func(name string) bool {
-		target, err := os.Readlink(name)
-		return err != nil || strings.HasPrefix(target, "pipe:")
+	return len(slices.DeleteFunc(proc.Descriptors(p.cmd.Process.Pid), func(target string) bool {
+		return strings.HasPrefix(target, "pipe:")
 	}))
-}
-
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
-}
-
-// listening reports whether somebody listens on the port. It looks and does not
-// touch: a connection would be an upload.
-func listening(port int) bool {
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		table, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		defer table.Close()
-		s := bufio.NewScanner(table)
-		for s.Scan() {
-			const listens = "0A"
-			f := strings.Fields(s.Text())
-			if len(f) > 3 && f[3] == listens && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
-				return true
-			}
-		}
-	}
-	return false
 }

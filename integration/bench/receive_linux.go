@@ -76,7 +76,7 @@ func (b *bench) receive() error {
 		b.peer("splice", "floor: splice, 1 MiB pipe"),
 		b.peer("read-write", "floor: read and write, 256 KiB"),
 		b.server(),
-		b.peer("bare", "Go, bare: `os.File.ReadFrom`"),
+		b.bare(),
 		b.peer("io.Copy", "Go, `io.Copy`, a deadline per read"),
 	}, b.pythons()...)
 	for _, dir := range []string{b.tmpfs, b.disk} {
@@ -138,13 +138,14 @@ func (b *bench) compose() error {
 func (b *bench) growth() error {
 	t := &table{
 		title:  fmt.Sprintf("Growth with the size: sendfile to %s", filesystem(b.tmpfs)),
-		header: []string{"size of a file", "files", "wall s/GiB", "CPU s/GiB"},
+		notes:  []string{"The floor is a loop of splice, for the same files."},
+		header: []string{"size of a file", "files", "wall s/GiB", "× floor", "CPU s/GiB", "× floor"},
 	}
-	p, err := b.server().start(b.tmpfs)
+	servers, stop, err := startAll([]contestant{b.server(), b.peer("splice", "")}, b.tmpfs)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer stop()
 	for _, of1 := range []struct {
 		size  int64
 		count int
@@ -153,15 +154,15 @@ func (b *bench) growth() error {
 		if err != nil {
 			return err
 		}
-		count := min(b.rounds, 3)
-		if of1.size < 1<<30 {
-			count = b.rounds
+		count := b.rounds
+		if of1.size > gib {
+			count = min(count, 3)
 		}
-		samples, err := rounds(count, 1, func(int) (sample, error) {
-			defer p.clear()
-			return p.once(func() error {
+		samples, err := rounds(count, len(servers), func(i int) (sample, error) {
+			defer servers[i].clear()
+			return servers[i].once(func() error {
 				for range of1.count {
-					if err := src.send(p.port, 0); err != nil {
+					if err := src.send(servers[i].port, 0); err != nil {
 						return err
 					}
 				}
@@ -173,7 +174,9 @@ func (b *bench) growth() error {
 			return err
 		}
 		wall, cpu := perGiB(of1.size * int64(of1.count))
-		t.row(fmt.Sprintf("%d MiB", of1.size>>20), fmt.Sprint(of1.count), of(samples[0], wall).String(), of(samples[0], cpu).String())
+		t.row(fmt.Sprintf("%d MiB", of1.size>>20), fmt.Sprint(of1.count),
+			of(samples[0], wall).String(), ratio(samples[0], samples[1], wall).short(),
+			of(samples[0], cpu).String(), ratio(samples[0], samples[1], cpu).short())
 	}
 	fmt.Println(t)
 	return b.growthAtOnce()
@@ -196,7 +199,7 @@ func (b *bench) growthAtOnce() error {
 		return err
 	}
 	fds := p.descriptors()
-	for _, n := range []int{10, 100, 1000, min(10_000, maxSilent())} {
+	for _, n := range []int{10, 100, 1000, min(10_000, maxConns(2))} {
 		times := max(1, 2000/n)
 		samples, err := rounds(b.rounds, 1, func(int) (sample, error) {
 			defer p.clear()
@@ -232,12 +235,12 @@ func (b *bench) small() error {
 		if dir == b.disk {
 			total /= 5
 		}
-		all := []contestant{b.server(), b.peer("bare", "Go, bare: `os.File.ReadFrom`")}
-		note := "Only the server syncs. Python is measured on a quarter of them."
+		all := []contestant{b.server(), b.bare(), b.synced()}
+		note := "Python syncs nothing, and is measured on a quarter of them."
 		if dir == b.tmpfs {
 			all = append(all, b.pythons()...)
 		} else {
-			note = "The loop is threads that write, sync and rename a file, and sync the directory, without a network. The bare server syncs nothing."
+			note = "The loop is threads that write, sync and rename a file, and sync the directory, without a network."
 		}
 		servers, stop, err := startAll(all, dir)
 		if err != nil {

@@ -11,38 +11,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSilent is how many connections this process can hold beside what else it
-// has open, and a server beside a file for each.
-func maxSilent() int {
+// maxConns is how many connections this process can hold beside what else it has
+// open, and a server that may have as many descriptors, and needs so many for each.
+func maxConns(descriptors int) int {
 	var lim unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
 	const others = 64
-	return (int(lim.Max) - others) / 2
+	return (int(lim.Max) - others) / descriptors
 }
 
 func (b *bench) silent() error {
-	n := min(10_000, maxSilent())
-	if b.quick {
-		n = min(n, 2_000)
-	}
+	const few, some, many, crowd = 1_000, 2_000, 10_000, 100_000
 	src, err := newSource(b.size())
 	if err != nil {
 		return err
 	}
 	defer src.close()
 	t := &table{
-		title:  fmt.Sprintf("Silent connections: %d of them, after the handshake", n),
+		title:  "Silent connections, after the handshake",
 		notes:  []string{fmt.Sprintf("Beside them a file of %d MiB is received, as without them. CPU is what the silent ones take in a second.", src.size>>20)},
-		header: []string{"server", "KiB resident each", "CPU ms/s", "an upload beside them, wall s/GiB", "and alone"},
+		header: []string{"server", "connections", "KiB resident each", "CPU ms/s", "an upload beside them, wall s/GiB", "and alone"},
 	}
-	all := append([]contestant{b.server(), b.peer("chain+5", "with five more stages"), b.peer("bare", "Go, bare")}, b.pythons()...)
+	all := append([]contestant{b.server(), b.peer("chain+5", "with five more stages"), b.bare()}, b.pythons()...)
 	for _, c := range all {
-		n := n
-		if c.threads {
-			n = min(n, 1_000)
+		n := many
+		switch {
+		case c.threads:
+			n = few
+		case b.quick:
+			n = some
 		}
-		if err := b.silentBeside(t, c, n, src); err != nil {
+		if err := b.silentBeside(t, c, min(n, maxConns(max(c.descriptors, 2))), src); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	if most := maxConns(2); most < crowd {
+		t.notes = append(t.notes, fmt.Sprintf("The limit of descriptors (ulimit -Hn) allows %d here, and so not %d.", most, crowd))
+	} else if !b.quick {
+		if err := b.silentBeside(t, b.server(), crowd, src); err != nil {
+			return err
 		}
 	}
 	fmt.Println(t)
@@ -92,7 +99,7 @@ func (b *bench) silentBeside(t *table, c contestant, n int, src *source) error {
 			return err
 		}
 	}
-	t.row(c.name, spreadOf(each).String(), spreadOf(idle).String(), of(beside, wall).String(), of(alone, wall).String())
+	t.row(c.name, fmt.Sprint(n), spreadOf(each).String(), spreadOf(idle).String(), of(beside, wall).String(), of(alone, wall).String())
 	return nil
 }
 

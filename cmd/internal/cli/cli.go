@@ -1,20 +1,20 @@
-// Package cli is what the programs share: arguments, signals, how errors are
-// told, and exit codes.
+// Package cli is what the programs share: configuration by arguments, the environment
+// and a file, the help, completion and man pages that are made of its definitions,
+// signals, how errors are told, and exit codes.
 package cli
 
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
-
-	"github.com/alecthomas/kong"
+	"time"
 
 	"github.com/accio-go/accio/transport"
 )
@@ -22,7 +22,7 @@ import (
 // Exit codes of the programs.
 const (
 	ExitFailed = 1 // what was asked for could not be done
-	ExitUsage  = 2 // the arguments make no sense
+	ExitUsage  = 2 // the arguments, the environment or the file of --config make no sense
 )
 
 // Exit returns err with the exit code that a program which ends because of it
@@ -39,34 +39,78 @@ func (e *exitError) Unwrap() error { return e.error }
 // Version is set by the linker; otherwise the module's is shown.
 var Version string
 
-// Flags are the flags that every program has, to be embedded in its Command.
-type Flags struct {
-	Version kong.VersionFlag `help:"Print the version and exit."`
-}
-
 // Command is a program: a pointer to a struct with the arguments as kong has
 // them, and what to do with them. A SIGINT, SIGTERM or SIGQUIT cancels ctx.
 type Command interface {
 	Run(ctx context.Context) error
 }
 
-// Main reads the arguments of the process into cmd, runs it and exits.
-func Main(cmd Command, name, description string) {
-	// For good: one more signal while the program ends is to change nothing.
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	// A write to a pipe that nobody reads is to be an error, not the end.
-	signal.Ignore(syscall.SIGPIPE)
+var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 
-	version := Version
-	if info, ok := debug.ReadBuildInfo(); version == "" && ok {
-		version = info.Main.Version
+// The first thread is for nothing but the main goroutine, which waits in Main. The
+// system gives it all signals, also while it waits for a disk in a way that no signal
+// ends (complete_signal in kernel/signal.c of Linux): an fsync of 30 seconds there would
+// keep a stop from being noticed for as long.
+func init() { runtime.LockOSThread() }
+
+// Main reads the arguments of the process into cmd, as [Parse] does, runs it and exits. A
+// program that was installed and started as accio-NAME calls itself so.
+func Main(cmd Command, p Program) {
+	p = p.as(os.Args[0])
+	// For good: one more signal while the program ends is to change nothing.
+	ctx, _ := signal.NotifyContext(context.Background(), stopSignals...)
+	// A write to a pipe that nobody reads is to be an error, not the end. To ignore the
+	// signal would do as well, but that is inherited by programs that this one starts.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	done := make(chan error, 1)
+	go func() { done <- Parse(cmd, p, os.Args[1:]) }()
+	if err := parsed(ctx, done); err != nil {
+		exit(err)
 	}
-	parser := kong.Must(cmd, kong.Name(name), kong.Description(description), kong.Vars{"version": name + " " + version})
-	if _, err := parser.Parse(quoteNegative(os.Args[1:])); err != nil {
-		Complain(fmt.Errorf("%w; see %s --help", err, name))
-		os.Exit(ExitUsage)
+	run := cmd.Run
+	stop := func() {}
+	if c, ok := cmd.(Checker); ok && c.Checking() {
+		run = func(ctx context.Context) error { return check(ctx, c, p) }
+	} else if l, ok := cmd.(interface{ start(io.Writer) func() }); ok { // Logs
+		stop = l.start(os.Stderr)
 	}
-	exit(cmd.Run(ctx))
+	go func() { done <- run(ctx) }()
+	err := <-done
+	stop()
+	exit(err)
+}
+
+// parsed waits for Parse. What --config names can be a pipe that nobody writes: after a
+// signal there is an end to that, too.
+func parsed(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lastMoment):
+		return errors.New("stopped before the configuration was read")
+	}
+}
+
+// BuildVersion is the version of the program that runs.
+func BuildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); Version == "" && ok {
+		return info.Main.Version
+	}
+	return Version
+}
+
+// UserAgent is what a program calls itself where it speaks HTTP (RFC 9110, 10.1.5).
+func UserAgent(program string) string {
+	if v := BuildVersion(); v != "" && v != "(devel)" {
+		return "accio-" + program + "/" + v
+	}
+	return "accio-" + program
 }
 
 // exit ends the process as err has it.
@@ -74,7 +118,9 @@ func exit(err error) {
 	if err == nil {
 		os.Exit(0)
 	}
-	Complain(err)
+	if !unread(err) {
+		Complain(err)
+	}
 	code := ExitFailed
 	if e := (*exitError)(nil); errors.As(err, &e) {
 		code = e.code
@@ -82,29 +128,22 @@ func exit(err error) {
 	os.Exit(code)
 }
 
-// quoteNegative has an argument such as -1 taken for what it is meant to be, a
-// (wrong) port, and not for a flag that does not exist.
+// quoteNegative has an argument such as -1 taken for what it is meant to be, the
+// (wrong) value of the flag before it or a (wrong) port, and not for a flag that does
+// not exist.
 func quoteNegative(args []string) []string {
 	for i, arg := range args {
-		if len(arg) > 1 && arg[0] == '-' && strings.Trim(arg[1:], "0123456789") == "" {
+		if len(arg) < 2 || arg[0] != '-' || strings.IndexByte(".0123456789", arg[1]) < 0 {
+			continue
+		}
+		if i > 0 && len(args[i-1]) > 2 && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
+			return slices.Concat(args[:i-1], []string{args[i-1] + "=" + arg}, args[i+1:])
+		}
+		if strings.Trim(arg[1:], "0123456789") == "" {
 			return slices.Insert(slices.Clone(args), i, "--")
 		}
 	}
 	return args
-}
-
-// Complain tells the user of err, in one line on standard error. What a terminal
-// would not show, but obey, is escaped.
-func Complain(err error) {
-	var text strings.Builder
-	for _, r := range strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") {
-		if strconv.IsPrint(r) {
-			text.WriteRune(r)
-		} else {
-			text.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	fmt.Fprintf(os.Stderr, "ERROR: %s\n", text.String())
 }
 
 // Port is an argument that is the number of a TCP port.

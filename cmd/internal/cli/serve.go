@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -11,10 +12,7 @@ import (
 	"github.com/accio-go/accio/transport"
 )
 
-// Silence is how long a client may send nothing.
-const Silence = 10 * time.Second
-
-// grace is how long a stop waits for connections to end. A program is to be
+// grace is how long a stop waits for connections to end that it has interrupted. A program is to be
 // gone within a second of a signal, and there is more to be done than wait.
 const grace = 650 * time.Millisecond
 
@@ -29,31 +27,70 @@ func EndInTime(ctx context.Context, err error) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(lastMoment, func() { exit(err) }) })
 }
 
-// Serve serves the connections of ln, which it closes, through h until ctx is
-// cancelled, and returns nil then. A failure of one connection that somebody
+// draining returns what tells whoever watches how a drain gets on, which may take so long;
+// see transport.Server.OnDrain.
+func draining(atMost time.Duration) func(left int, done bool) {
+	var begun time.Time
+	return func(left int, done bool) {
+		switch log := Log(); {
+		case begun.IsZero():
+			begun = time.Now()
+			log.Info("draining", "connections_left", left, "at_most", atMost)
+		case !done:
+			log.Info("still draining", "connections_left", left)
+		case left == 0:
+			log.Info("drained", "duration", time.Since(begun))
+		default:
+			log.Warn("drain cut off", "connections_aborted", left, "duration", time.Since(begun))
+		}
+		notifyDraining(left)
+	}
+}
+
+// Serve serves the connections of ln, which it closes, through h as srv has it until
+// ctx is cancelled, and returns nil then. A failure of one connection that somebody
 // should know of is told to the user; one that the program cannot live with
-// ends Serve and is returned.
-func Serve(ctx context.Context, ln net.Listener, scheduler transport.Scheduler, h stage.Handler) error {
+// ends Serve and is returned. A SIGHUP reloads as r has it. The service manager is told when
+// the server is ready, and that it is alive.
+func Serve(ctx context.Context, ln net.Listener, srv transport.Server, h stage.Handler, r *Reloader) error {
+	watch(ctx, &srv)
+	srv.OnDrain = draining(srv.Drain)
+	defer r.run(ctx, ln)()
+	notifyReady(ln)
 	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	var over atomic.Bool // what fails from now on does so because the program ends
 	defer over.Store(true)
-	srv := transport.Server{
-		Scheduler: scheduler,
-		Grace:     grace,
-		OnError:   Complain,
-		Handler: transport.HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
-			err := stage.Serve(ctx, conn, number, h)
-			switch {
-			case over.Load():
-			case errors.Is(err, stage.ErrReport):
-				stop(err)
-			case errors.Is(err, stage.ErrStorage):
-				Complain(err)
-			}
-		}),
+	srv.Grace = grace
+	srv.OnError = ComplainOf("server error")
+	tell, tellNoSpace := Complain, ComplainOf("no space left")
+	if logger.Load() != nil {
+		tell = func(error) {} // the log has all connections, by [Logs.Stage]
+		tellNoSpace = tell
 	}
+	stopping := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopping)
+		Log().Info("stopping")
+	})
+	srv.Handler = transport.SessionHandler(func(ctx context.Context, conn net.Conn, number uint64) transport.Session {
+		return stage.NewSession(ctx, conn, number, h, func(err error) {
+			if over.Load() {
+				return
+			}
+			switch stage.OutcomeOf(err, 0) {
+			case stage.OutcomeReport:
+				stop(err)
+			case stage.OutcomeStorage, stage.OutcomeConflict:
+				tell(err)
+			case stage.OutcomeNoSpace:
+				tellNoSpace(fmt.Errorf("connection %d: %w", number, err))
+			}
+		})
+	})
 	err := srv.Serve(ctx, ln)
+	stop(nil)
+	<-stopping
+	Log().Info("stopped")
 	if cause := context.Cause(ctx); errors.Is(cause, stage.ErrReport) {
 		return cause
 	}

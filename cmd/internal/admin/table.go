@@ -1,0 +1,254 @@
+package admin
+
+import (
+	"math"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/accio-go/accio/stage"
+)
+
+const (
+	// samplePeriod is how often is looked at how far connections are.
+	samplePeriod = time.Second
+
+	// historySize is how many rates of a connection are kept: those of a minute.
+	historySize = 60
+
+	// recentSize is how many connections that have ended are remembered.
+	recentSize = 50
+)
+
+// table is the connections under way, in order of acceptance, and the last that have
+// ended. It is safe for concurrent use. What a connection costs in it is one object, a
+// place in a list at both ends of its life (and one in a map, if layers tell addresses), and
+// an atomic store at each turn; bytes cost one atomic addition for each transfer.
+type table struct {
+	started time.Time
+	commits bool // there is something to be committed
+
+	bytes    atomic.Int64
+	outcomes []atomic.Uint64 // by stage.Outcome
+	*durations
+
+	mu     sync.Mutex
+	newest *connection
+	rows   map[uint64]*connection // by number, if layers tell addresses; or nil
+	open   int
+	recent [recentSize]ended // a ring
+	past   int               // how many have ended
+}
+
+func newTable(d *durations, commits bool) *table {
+	return &table{started: time.Now(), commits: commits, durations: d, outcomes: make([]atomic.Uint64, len(stage.Outcomes()))}
+}
+
+// connection is one under way. It is its stage.Observer.
+type connection struct {
+	table   *table
+	number  uint64
+	counter *stage.Counter
+	begun   time.Time
+	addr    net.Addr
+
+	told       atomic.Pointer[net.Addr] // better than addr: by a layer
+	handshaken atomic.Int64             // since begun, or 0 if it is not
+	received   atomic.Int64             // likewise
+
+	older, newer *connection // guarded by table.mu
+
+	progress // guarded by the sampler
+}
+
+// ended is a connection that has ended.
+type ended struct {
+	number  uint64
+	peer    net.Addr
+	outcome stage.Outcome
+	err     error
+	bytes   int64
+	took    time.Duration
+	at      time.Time
+}
+
+// accepted is the Accepted of a stage.Observe.
+func (t *table) accepted(c *stage.Conn) stage.Observer {
+	o := &connection{table: t, number: c.Number, counter: c.Counter, begun: time.Now(), addr: c.Net.RemoteAddr()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// Several may come at a time, and not in their order.
+	at := t.newest
+	for at != nil && at.number > o.number {
+		o.newer, at = at, at.older
+	}
+	o.older = at
+	if o.older != nil {
+		o.older.newer = o
+	}
+	if o.newer != nil {
+		o.newer.older = o
+	} else {
+		t.newest = o
+	}
+	if t.rows != nil {
+		t.rows[o.number] = o
+	}
+	t.open++
+	return o
+}
+
+// learn takes up the address that layers have told since c was accepted.
+func (t *table) learn(c *stage.Conn) {
+	addr := c.Net.RemoteAddr()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.rows[c.Number]; o != nil {
+		o.told.Store(&addr)
+	}
+}
+
+// since is how long ago c has begun; it is not 0.
+func (c *connection) since() time.Duration { return max(time.Since(c.begun), 1) }
+
+// HandshakeDone notes when that was.
+func (c *connection) HandshakeDone() {
+	took := c.since()
+	if c.handshaken.CompareAndSwap(0, int64(took)) {
+		c.table.handshake.Observe(took.Seconds())
+	}
+}
+
+// Passed counts the bytes of all.
+func (c *connection) Passed(n int) { c.table.bytes.Add(int64(n)) }
+
+// Received notes when that was.
+func (c *connection) Received() {
+	now := c.since()
+	c.received.Store(int64(now))
+	c.table.transfer.Observe((now - time.Duration(c.handshaken.Load())).Seconds())
+}
+
+// Ended has c be one of those that were.
+func (c *connection) Ended(err error) {
+	t := c.table
+	e := ended{number: c.number, peer: c.peer(), err: err, bytes: c.counter.Count(), took: c.since(), at: time.Now()}
+	e.outcome = stage.OutcomeOf(err, e.bytes)
+	t.outcomes[e.outcome].Add(1)
+	if r := time.Duration(c.received.Load()); r != 0 && t.commits {
+		t.commit.Observe((e.took - r).Seconds())
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.older != nil {
+		c.older.newer = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		t.newest = c.older
+	}
+	delete(t.rows, c.number)
+	t.open--
+	t.recent[t.past%recentSize] = e
+	t.past++
+}
+
+func (c *connection) peer() net.Addr {
+	if told := c.told.Load(); told != nil {
+		return *told
+	}
+	return c.addr
+}
+
+// stage is what c does at the time: a word that stays what it is.
+func (c *connection) stage() string {
+	switch {
+	case c.received.Load() != 0:
+		return "commit"
+	case c.handshaken.Load() != 0:
+		return "transfer"
+	}
+	return "handshake"
+}
+
+// inFlight is how many are under way.
+func (t *table) inFlight() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open
+}
+
+// newestBefore returns up to n connections, the newest first, whose numbers are less than
+// before (0: all), how many there are at all, and whether there are older ones.
+func (t *table) newestBefore(before uint64, n int) (list []*connection, open int, more bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list = make([]*connection, 0, min(n, t.open))
+	for c := t.newest; c != nil; c = c.older {
+		if before != 0 && c.number >= before {
+			continue
+		}
+		if len(list) == n {
+			return list, t.open, true
+		}
+		list = append(list, c)
+	}
+	return list, t.open, false
+}
+
+// last returns those that have ended, the last first.
+func (t *table) last() []ended {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(t.past, recentSize)
+	list := make([]ended, 0, n)
+	for i := t.past - 1; i >= t.past-n; i-- {
+		list = append(list, t.recent[i%recentSize])
+	}
+	return list
+}
+
+// progress is what the sampler knows of a connection.
+type progress struct {
+	looked  time.Time
+	bytes   int64
+	history []float64 // bytes in a second, the oldest first
+}
+
+// sampler finds out how fast connections are. It is to be used under its own lock.
+type sampler struct {
+	sync.Mutex
+	last time.Time // when it looked
+}
+
+// look has every connection of t have a rate. It is called about once a samplePeriod
+// for as long as somebody watches.
+func (s *sampler) look(t *table, now time.Time) {
+	list, _, _ := t.newestBefore(0, math.MaxInt)
+	s.Lock()
+	defer s.Unlock()
+	anew := now.Sub(s.last) > 3*samplePeriod // nobody has watched for a while
+	s.last = now
+	for _, c := range list {
+		bytes := c.counter.Count()
+		from, had := c.looked, c.progress.bytes
+		if from.IsZero() {
+			from, had = c.begun, 0 // it has come since
+		}
+		c.looked, c.progress.bytes = now, bytes
+		if anew {
+			c.history = nil
+			continue
+		}
+		if len(c.history) == historySize {
+			c.history = slices.Delete(c.history, 0, 1)
+		}
+		// One that has just come may have brought much in next to no time.
+		c.history = append(c.history, float64(bytes-had)/max(now.Sub(from), samplePeriod/10).Seconds())
+	}
+}
+
+var _ stage.Observer = (*connection)(nil)
