@@ -4,17 +4,39 @@ GO       ?= go
 PORT     ?= 5000
 DIR      ?= ./save
 FUZZTIME ?= 30s
+KILLS    ?= 200
+DURATION ?= 10m
+DEBIAN   ?= /
 
 # The oldest Go that will do, as go.mod has it.
 needs   := $(shell sed -n 's/^go \([0-9]*\.[0-9]*\).*/\1/p' go.mod)
 version := $(shell git describe --tags --always --dirty 2>/dev/null)
 tool    := $(GO) tool -modfile=.ci/tools/go.mod
 
+# What users run; cmd/examples is there to be read.
+programs := server-s server client conform
+
+# What the library exports is recorded as text, so that a change of it is seen in
+# review. apidiff (golang.org/x/exp) would record export data: binary, and as of
+# one version of x/tools; gorelease needs the commit or version to compare with, which a
+# shallow clone does not have.
+api     := $(GO) run .ci/tools/api/main.go
+library := ./stage/... ./fs/... ./transport/...
+
 .DEFAULT_GOAL := help
-.PHONY: build run test test-kit bench bench-quick bench-stages lint vuln fuzz cover clean help go
+.PHONY: build docs run test test-kit test-browser screenshot bench bench-quick bench-stages lint api vuln fuzz torture soak cover clean help go
 
 build: go ## build the programs into bin/
-	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ ./cmd/...
+	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ $(programs:%=./cmd/%)
+
+docs: build ## write man pages and completion scripts into bin/man and bin/completion
+	@mkdir -p bin/man/man1 bin/completion/bash bin/completion/zsh bin/completion/fish
+	@for p in $(programs); do \
+		bin/$$p --man > bin/man/man1/$$p.1 && \
+		bin/$$p --completion=bash > bin/completion/bash/$$p && \
+		bin/$$p --completion=zsh > bin/completion/zsh/_$$p && \
+		bin/$$p --completion=fish > bin/completion/fish/$$p.fish || exit 1; \
+	done
 
 run: build ## build, then save uploads to port $(PORT) in $(DIR)
 	bin/server $(PORT) $(DIR)
@@ -24,6 +46,12 @@ test: go ## run all tests, with the race detector
 
 test-kit: go ## try each mistake of the kit's reference by all criteria (seven minutes)
 	$(GO) test -race -timeout=20m ./integration/conformance -run=Mistake -exhaustive
+
+test-browser: go ## try the page of the admin address, where a Chromium is installed
+	$(GO) test -C integration/browser -race -timeout=10m ./...
+
+screenshot: go ## take the README's picture of that page
+	$(GO) test -C integration/browser -run=Screenshot -count=1 ./... -screenshot=$(CURDIR)/cmd/server/monitoring/connections.png
 
 bench: build ## measure the programs beside their peers (a quarter of an hour)
 	$(GO) build -o bin/bench ./integration/bench
@@ -37,13 +65,30 @@ bench-stages: go ## measure the stages alone, into bench.txt; OLD=file compares
 	$(GO) test -run='^$$' -bench=. -count=10 ./stage | tee bench.txt
 	@test -z "$(OLD)" || $(tool) benchstat $(OLD) bench.txt
 
-lint: go ## check format, modules and code, for every system
+.PHONY: package test-package
+package: go ## build the packages of a release into bin/package/, for every platform
+	GO=$(GO) .ci/package/build bin/package
+
+test-package: go ## build the packages twice, compare them, and install one (over DEBIAN, /)
+	$(GO) test ./integration -run='^TestPackages$$' -packages -debian=$(DEBIAN) -count=1 -v -timeout=20m
+
+lint: go ## check format, modules, code for every system, and what is exported
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-ed: $$out"; exit 1; }
 	$(GO) mod tidy -diff
 	for os in linux darwin freebsd windows; do GOOS=$$os $(GO) vet ./... || exit 1; done
 	GOARCH=386 $(GO) vet ./...
+	$(GO) vet -C .ci/package ./...
 	$(tool) staticcheck ./...
 	check=$$($(tool) -n staticcheck) && GOOS=windows $$check -checks=inherit,-U1000 ./...
+	$(GO) vet -C .ci/tools ./...
+	$(GO) vet -C integration/browser ./...
+	$(GO) mod tidy -C integration/browser -diff
+	$(GO) test -C .ci/tools ./...
+	$(api) -since .ci/api.txt $(library)
+
+api: go ## record what the library exports, which make lint holds it to
+	$(api) $(library) > .ci/api.txt.new
+	mv .ci/api.txt.new .ci/api.txt
 
 vuln: go ## look for known vulnerabilities (needs the network)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
@@ -55,6 +100,12 @@ fuzz: go ## fuzz every target for FUZZTIME (30s)
 			$(GO) test -run='^$$' -fuzz="^$$f$$" -fuzztime=$(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+torture: go ## kill the server KILLS (200) times under load, stop it half as often
+	$(GO) test ./integration -run=AtAnyMoment -kills=$(KILLS) -count=1 -v -timeout=2h
+
+soak: go ## have clients of all kinds go on for DURATION (10m), and look for growth
+	$(GO) test ./integration -run='^TestSoak$$' -soak=$(DURATION) -count=1 -v -timeout=0
 
 cover: go ## show what the tests cover of the packages
 	$(GO) test -coverprofile=cover.out -coverpkg=./stage,./fs,./transport ./stage ./fs ./transport
