@@ -32,6 +32,12 @@ var (
 // poller: for so long nobody can interrupt it.
 const blockTime = 10 * time.Millisecond
 
+// waitSize is how much has to come for a call that waits to be woken (SO_RCVLOWAT in
+// socket(7)), but for the end, or after blockTime: to be woken for each segment costs more
+// than to move it. The kernel makes room for so much, or takes less where it may not
+// (tcp_set_rcvlowat in net/ipv4/tcp.c). More would not stay in the processor's caches. So what a quick peer has sent before it pauses may wait for as long as blockTime.
+const waitSize = transferSize / 4
+
 // blockers is how many connections have a thread, a processor of the runtime's (until that
 // notices that they wait), and a pipe to themselves, until they are back with the poller. Half
 // of those are for the others.
@@ -41,7 +47,8 @@ func maxBlockers() int32 { return int32(min(runtime.GOMAXPROCS(0), maxPipes) / 2
 
 // blocking is a connection that is read by calls that block.
 type blocking struct {
-	fd int
+	fd       int
+	waitSize int // as it is set; for who is busy with it, or has it alone
 
 	// The mu of its Conn guards these.
 	busy  bool      // a call is under way
@@ -89,6 +96,7 @@ func (t *transfer) fillBlocking() (bool, error) {
 	if err != nil {
 		return true, err
 	}
+	b.waitFor(min(waitSize, t.max))
 	t.blocks = true
 	done := t.tryFill(uintptr(b.fd))
 	t.blocks = false
@@ -114,7 +122,7 @@ func (c *Conn) block(rc syscall.RawConn) bool {
 		return false
 	}
 	c.raw.Close()
-	c.blocking = &blocking{fd: fd, done: sync.Cond{L: &c.mu}}
+	c.blocking = &blocking{fd: fd, waitSize: 1, done: sync.Cond{L: &c.mu}}
 	// This thread may be the one that has waited in the poller, and takes with it, into a call
 	// that blocks, the processor with which it left. Nobody would wait there before the
 	// runtime's monitor does, ten milliseconds later. A new goroutine has another thread look
@@ -177,6 +185,14 @@ func (c *Conn) endCall(b *blocking) {
 	}
 }
 
+// waitFor has calls wait for so many bytes.
+func (b *blocking) waitFor(size int) {
+	if b.waitSize != size {
+		syscall.SetsockoptInt(b.fd, syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, size)
+		b.waitSize = size
+	}
+}
+
 // rejoin has the poller wait for the connection again, if it does not. c.mu is held.
 func (c *Conn) rejoin() {
 	b := c.blocking
@@ -194,6 +210,7 @@ func (c *Conn) rejoin() {
 	if b.ended {
 		return // as is what c.raw is then
 	}
+	b.waitFor(1)
 	syscall.SetNonblock(b.fd, true)
 	p := &polled{File: os.NewFile(uintptr(b.fd), "connection"), first: c.first}
 	c.raw = p

@@ -427,6 +427,9 @@ func TestASessionOfAQuickPeerCanBeLeft(t *testing.T) {
 		if _, err := syscall.Getpeername(int(fd)); err != nil {
 			t.Error(err)
 		}
+		if n, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVLOWAT); n != 1 || err != nil {
+			t.Errorf("it is woken by %d bytes, %v", n, err)
+		}
 	})
 	if err != nil {
 		t.Error(err)
