@@ -21,11 +21,11 @@ import (
 // with that one, which takes no more descriptors. (If the poller has no room for another by
 // then, as epoll(7) says of max_user_watches, the next read that would wait is an ErrReset.)
 
-// quickSize within quickTime is quick: more than a network of a gigabit can bring, where
-// nothing would be gained. Tests have another view of that.
+// quickSize within quickTime is quick: some hundred megabytes a second, which a network of a
+// gigabit brings. Tests have another view of that.
 var (
-	quickSize int64 = 4 << 20
-	quickTime       = 20 * time.Millisecond
+	quickSize int64 = 512 << 10
+	quickTime       = 5 * time.Millisecond
 )
 
 // blockTime is how long a call waits for the peer, before the connection goes back to the
@@ -74,6 +74,18 @@ func (t *transfer) isQuick() bool {
 	return is
 }
 
+// isSlow reports whether a peer that was quick is not any more: in four times quickTime it has
+// not sent quickSize. Less than that a call that waits for waitSize does not get in time.
+func (t *transfer) isSlow() bool {
+	now := time.Now()
+	if now.Sub(t.quick.at) < 4*quickTime {
+		return false
+	}
+	slow := t.written-t.quick.bytes < quickSize
+	t.quick = quick{now, t.written}
+	return slow
+}
+
 // fillBlocking makes an attempt to take bytes from the connection by a call that blocks. It
 // reports false if none was made, or nothing has come: the poller is to wait then.
 func (t *transfer) fillBlocking() (bool, error) {
@@ -96,10 +108,13 @@ func (t *transfer) fillBlocking() (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	b.waitFor(min(waitSize, t.max))
-	t.blocks = true
-	done := t.tryFill(uintptr(b.fd))
-	t.blocks = false
+	done := false
+	if !t.isSlow() {
+		b.waitFor(min(waitSize, t.max))
+		t.blocks = true
+		done = t.tryFill(uintptr(b.fd))
+		t.blocks = false
+	}
 	if c.endCall(b); done {
 		return true, nil
 	}

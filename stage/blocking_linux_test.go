@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -437,6 +438,48 @@ func TestASessionOfAQuickPeerCanBeLeft(t *testing.T) {
 	g.does(t, says("more"), ends)
 	g.ends(t, nil)
 	if got := contentOf(t, w.File); string(got) != much+"more" {
+		t.Errorf("%d bytes have arrived, or others", len(got))
+	}
+}
+
+// slowing has peers be slow as soon as their connection blocks, and tells whether one was back
+// with the poller after that.
+type slowing struct {
+	c             *Conn
+	blocked, back bool
+}
+
+func (g *slowing) Allow(max int) (int, error) { return max, nil }
+
+func (g *slowing) Passed(_ int, err error) error {
+	_, b := g.c.now()
+	g.back = g.back || g.blocked && b == nil
+	if g.blocked = g.blocked || b != nil; g.blocked {
+		quickSize, quickTime = math.MaxInt64, 0
+	}
+	return err
+}
+
+// A peer that was quick and is slow, but never silent for long, makes way for others.
+func TestAPeerThatIsQuickNoMore(t *testing.T) {
+	allAreQuick(t)
+	w, slow := newWatched(t), new(slowing)
+	g := newGuest(t, t.Context(), Chain{seenBy(w)}.Then(HandlerFunc(func(_ context.Context, c *Conn) error {
+		slow.c = c
+		_, err := Copy(c.Out, NewReader(c.In, slow))
+		return err
+	})))
+	played := play(g.peer, says(much), ends)
+	for len(g.ended) == 0 {
+		g.run(t) // once more if it has been left meanwhile
+	}
+	if err := errors.Join(<-played, g.ended[0]); err != nil {
+		t.Error(err)
+	}
+	if !slow.blocked || !slow.back {
+		t.Errorf("blocked: %v; with the poller after that: %v", slow.blocked, slow.back)
+	}
+	if got := contentOf(t, w.File); string(got) != much {
 		t.Errorf("%d bytes have arrived, or others", len(got))
 	}
 }

@@ -58,6 +58,9 @@ type Filer interface {
 // as it is, and sees every byte. Of a frame of [Frames] whose length is known, what has
 // not been read ahead with the frames before it is moved like that.
 //
+// What a quick peer has sent before it pauses, a hundred megabytes a second until then, may
+// be passed on some ten milliseconds later than it has come.
+//
 // An error is returned as the side that failed gave it, after its gates; that
 // of src comes after everything read so far is written. Copy closes nothing.
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
