@@ -86,6 +86,7 @@ func (b *bench) silentBeside(t *table, c contestant, n int, src *source) error {
 			}
 			defer stop()
 			each = append(each, float64(p.resident()-before)/1024/float64(n))
+			time.Sleep(time.Second) // the last of them are silent for that long, too
 			cpu := p.cpu()
 			time.Sleep(time.Second) // it is the second that is measured
 			idle = append(idle, float64((p.cpu()-cpu).Microseconds())/1000)
