@@ -17,8 +17,8 @@ import (
 // nobody, which costs as much as a tenth to a fifth of what it takes to move them.
 //
 // The poller lets go of a descriptor only when it is closed. So the connection goes on with
-// a duplicate of it, and, as soon as its peer has nothing to say for a moment, to the poller
-// with that one, which takes no more descriptors. (If the poller has no room for another by
+// a duplicate of it, and, as soon as its peer pauses for a moment, is slow, or is written to,
+// to the poller with that one, which takes no more descriptors. (If the poller has no room for another by
 // then, as epoll(7) says of max_user_watches, the next read that would wait is an ErrReset.)
 
 // quickSize within quickTime is quick: some hundred megabytes a second, which a network of a
@@ -28,19 +28,22 @@ var (
 	quickTime       = 5 * time.Millisecond
 )
 
-// blockTime is how long a call waits for the peer, before the connection goes back to the
-// poller: for so long nobody can interrupt it.
+// blockTime is how long a call waits for the peer, or a tick or two of the kernel's clock
+// longer: for so long nobody can interrupt it, and who writes to the peer waits for it.
 const blockTime = 10 * time.Millisecond
 
 // waitSize is how much has to come for a call that waits to be woken (SO_RCVLOWAT in
-// socket(7)), but for the end, or after blockTime: to be woken for each segment costs more
-// than to move it. The kernel makes room for so much, or takes less where it may not
-// (tcp_set_rcvlowat in net/ipv4/tcp.c). More would not stay in the processor's caches. So what a quick peer has sent before it pauses may wait for as long as blockTime.
+// socket(7)), but for the end, or when its time is over: to be woken for each segment costs
+// more than to move it. More would not stay in the processor's caches. Where a buffer cannot
+// have room for so much, the kernel takes less (tcp_set_rcvlowat in net/ipv4/tcp.c).
+//
+// So what a peer has sent before it pauses is held until that time is over. A peer that waits
+// for a word meanwhile would pay for that again and again: see pause.
 const waitSize = transferSize / 4
 
 // blockers is how many connections have a thread, a processor of the runtime's (until that
-// notices that they wait), and a pipe to themselves, until they are back with the poller. Half
-// of those are for the others.
+// notices that they wait), and a pipe to themselves, until they are back with the poller: also
+// while their sinks hang. At most half of the processors and pipes are taken like that.
 var blockers atomic.Int32
 
 func maxBlockers() int32 { return int32(min(runtime.GOMAXPROCS(0), maxPipes) / 2) }
@@ -58,32 +61,45 @@ type blocking struct {
 
 // quick is what a transfer knows of how quick its source is.
 type quick struct {
-	at    time.Time
-	bytes int64 // that had been written then
+	at      time.Time
+	bytes   int64 // that had been written then
+	held    bool  // the last call has held what it returned, until its time was over
+	resumes int64 // how many are to be written before it may be quick again
+	pause   int64 // of so many that was at the last pause
 }
 
 // isQuick reports whether the last quickSize bytes or more have come quickly, the first of
 // which it takes for slow. It looks at the clock only so often.
 func (t *transfer) isQuick() bool {
-	if t.written-t.quick.bytes < quickSize {
+	if t.written-t.quick.bytes < quickSize || t.written < t.quick.resumes {
 		return false
 	}
 	now := time.Now()
 	is := now.Sub(t.quick.at) < quickTime
-	t.quick = quick{now, t.written}
+	t.quick.at, t.quick.bytes = now, t.written
 	return is
 }
 
-// isSlow reports whether a peer that was quick is not any more: in four times quickTime it has
-// not sent quickSize. Less than that a call that waits for waitSize does not get in time.
-func (t *transfer) isSlow() bool {
-	now := time.Now()
+// isSlow reports whether a peer that was quick is not any more: it pauses, or in four times
+// quickTime no quickSize has been passed on. That is what calls that wait for waitSize need in
+// order not to be late.
+func (t *transfer) isSlow(now time.Time) bool {
+	if t.quick.held {
+		return true
+	}
 	if now.Sub(t.quick.at) < 4*quickTime {
 		return false
 	}
 	slow := t.written-t.quick.bytes < quickSize
-	t.quick = quick{now, t.written}
+	t.quick.at, t.quick.bytes = now, t.written
 	return slow
+}
+
+// pause has the poller wait for a peer that has been quick and has not stayed so, for eight
+// times as much as the last time: one that goes on like that is soon left to the poller.
+func (t *transfer) pause() {
+	n := 8 * min(max(t.quick.pause, quickSize), 1<<40)
+	t.quick = quick{pause: n, resumes: t.written + n}
 }
 
 // fillBlocking makes an attempt to take bytes from the connection by a call that blocks. It
@@ -95,8 +111,9 @@ func (t *transfer) fillBlocking() (bool, error) {
 	}
 	b, raw, err := c.beginCall()
 	if b == nil && err == nil {
-		if t.raw != raw {
-			t.attachSrc() // it has blocked, and somebody has written to the peer meanwhile
+		if t.raw != raw { // it has blocked, and somebody has written to the peer meanwhile
+			t.attachSrc()
+			t.pause()
 		}
 		if !t.isQuick() || !c.block(t.rawSrc) {
 			return false, nil
@@ -108,18 +125,20 @@ func (t *transfer) fillBlocking() (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	done := false
-	if !t.isSlow() {
-		b.waitFor(min(waitSize, t.max))
+	done, now := false, time.Now()
+	if !t.isSlow(now) {
+		size := min(waitSize, t.max)
+		b.waitFor(size)
 		t.blocks = true
 		done = t.tryFill(uintptr(b.fd))
 		t.blocks = false
+		t.quick.held = t.n < size && time.Since(now) >= blockTime
 	}
 	if c.endCall(b); done {
 		return true, nil
 	}
 	t.attachSrc() // with the poller
-	t.quick.at = time.Time{}
+	t.pause()
 	return false, nil
 }
 

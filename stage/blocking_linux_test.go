@@ -484,6 +484,78 @@ func TestAPeerThatIsQuickNoMore(t *testing.T) {
 	}
 }
 
+// answering has a peer told of each part that has come, and counts how often its connection
+// has begun to block.
+type answering struct {
+	c      *Conn
+	answer func()
+	part   int
+	came   int
+	blocks bool
+	moves  int
+}
+
+func (g *answering) Allow(max int) (int, error) { return max, nil }
+
+func (g *answering) Passed(n int, err error) error {
+	_, b := g.c.now()
+	if b != nil && !g.blocks {
+		g.moves++
+	}
+	g.blocks = b != nil
+	for g.came += n; g.came >= g.part; g.came -= g.part {
+		g.answer()
+	}
+	return err
+}
+
+// A peer that sends a part and waits to be told that it has come would wait for the end of a
+// call each time. It is soon left to the poller.
+func TestAPeerThatWaitsForAnswersIsLeftToThePoller(t *testing.T) {
+	const part, parts = 16 << 10, 512
+	for _, by := range []string{"its connection", "another way"} {
+		t.Run("by "+by, func(t *testing.T) {
+			allAreQuick(t)
+			server, client := tcpPair(t)
+			answers := make(chan struct{}, parts)
+			g := &answering{part: part, answer: func() { answers <- struct{}{} }}
+			h := HandlerFunc(func(_ context.Context, c *Conn) error {
+				g.c = c
+				if by == "its connection" {
+					g.answer = func() { c.Reply.Write([]byte{'.'}) }
+				}
+				_, err := Copy(io.Discard, NewReader(c.In, g))
+				return err
+			})
+			sent := make(chan error, 1)
+			go func() {
+				defer client.CloseWrite()
+				var answer [1]byte
+				for range parts {
+					if _, err := io.WriteString(client, much[:part]); err != nil {
+						sent <- err
+						return
+					}
+					if by == "its connection" {
+						io.ReadFull(client, answer[:])
+					} else {
+						<-answers
+					}
+				}
+				sent <- nil
+			}()
+			var err error
+			runToEnd(NewSession(t.Context(), server, 1, h, func(end error) { err = end }))
+			if err := errors.Join(err, <-sent); err != nil {
+				t.Error(err)
+			}
+			if g.moves == 0 || g.moves > 3 {
+				t.Errorf("it began to block %d times in %d parts", g.moves, parts)
+			}
+		})
+	}
+}
+
 // Of many only so many block; all are received, also those for which there is no
 // descriptor left to change to.
 func TestOnlySoManyBlock(t *testing.T) {

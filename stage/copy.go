@@ -58,8 +58,8 @@ type Filer interface {
 // as it is, and sees every byte. Of a frame of [Frames] whose length is known, what has
 // not been read ahead with the frames before it is moved like that.
 //
-// What a quick peer has sent before it pauses, a hundred megabytes a second until then, may
-// be passed on some ten milliseconds later than it has come.
+// Of a peer that sends a hundred megabytes a second, what comes last before a pause may be
+// passed on ten to twenty milliseconds late: the first time, and then ever more seldom.
 //
 // An error is returned as the side that failed gave it, after its gates; that
 // of src comes after everything read so far is written. Copy closes nothing.
