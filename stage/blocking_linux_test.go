@@ -257,19 +257,37 @@ func TestResetReachesAConnectionThatBlocks(t *testing.T) {
 		done := make(chan error, 1)
 		s := NewSession(t.Context(), server, 1, Chain{seenBy(w), hang}.Then(Receive), func(err error) { done <- err })
 		go runToEnd(s)
-		go io.WriteString(client, much+much)
+		sent := startSending(client, much+much)
 		<-hangs
 		s.Reset()
 		s.Reset()
-		client.SetReadDeadline(time.Now().Add(patience))
-		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the peer saw %v; want a reset", err)
-		}
+		wantReset(t, client, sent)
 		close(goesOn)
 		if err := <-done; !errors.Is(err, ErrReset) {
 			t.Errorf("it ended with %v", err)
 		}
 		s.Reset()
+	}
+}
+
+// startSending has a client send what, and tells how that ended.
+func startSending(client net.Conn, what string) <-chan error {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(client, what)
+		sent <- err
+	}()
+	return sent
+}
+
+// wantReset expects that a client which is sending is told of a reset: when it reads or when
+// it writes, since a connection tells of its reset once.
+func wantReset(t *testing.T, client net.Conn, sent <-chan error) {
+	t.Helper()
+	client.SetReadDeadline(time.Now().Add(patience))
+	_, err := client.Read(make([]byte, 1))
+	if err := errors.Join(err, <-sent); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the peer saw %v; want a reset", err)
 	}
 }
 
@@ -656,12 +674,9 @@ func TestAPanicWhileAConnectionBlocks(t *testing.T) {
 	})}.Then(Receive)
 	done := make(chan error, 1)
 	go runToEnd(NewSession(t.Context(), server, 1, h, func(err error) { done <- err }))
-	go io.WriteString(client, much)
+	sent := startSending(client, much)
 	if err := <-done; !errors.Is(err, ErrPanic) {
 		t.Errorf("it ended with %v", err)
 	}
-	client.SetReadDeadline(time.Now().Add(patience))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the peer saw %v; want a reset", err)
-	}
+	wantReset(t, client, sent)
 }
