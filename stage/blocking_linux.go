@@ -18,11 +18,12 @@ import (
 //
 // The poller lets go of a descriptor only when it is closed. So the connection goes on with
 // a duplicate of it, and, as soon as its peer pauses for a moment, is slow, or is written to,
-// to the poller with that one, which takes no more descriptors. (If the poller has no room for another by
-// then, as epoll(7) says of max_user_watches, the next read that would wait is an ErrReset.)
+// to the poller with that one, which takes no more descriptors. (If the poller has no room for
+// another by then, as epoll(7) says of max_user_watches, the next read that would wait is an
+// ErrReset.)
 
-// quickSize within quickTime is quick: some hundred megabytes a second, which a network of a
-// gigabit brings. Tests have another view of that.
+// quickSize within quickTime is quick: a hundred megabytes a second, which a network of a gigabit
+// brings. Tests have another view of that.
 var (
 	quickSize int64 = 512 << 10
 	quickTime       = 5 * time.Millisecond
@@ -51,7 +52,7 @@ func maxBlockers() int32 { return int32(min(runtime.GOMAXPROCS(0), maxPipes) / 2
 // blocking is a connection that is read by calls that block.
 type blocking struct {
 	fd       int
-	waitSize int // as it is set; for who is busy with it, or has it alone
+	waitsFor int // so many bytes, as it is set; for who is busy with it, or has it alone
 
 	// The mu of its Conn guards these.
 	busy  bool      // a call is under way
@@ -156,7 +157,7 @@ func (c *Conn) block(rc syscall.RawConn) bool {
 		return false
 	}
 	c.raw.Close()
-	c.blocking = &blocking{fd: fd, waitSize: 1, done: sync.Cond{L: &c.mu}}
+	c.blocking = &blocking{fd: fd, waitsFor: 1, done: sync.Cond{L: &c.mu}}
 	// This thread may be the one that has waited in the poller, and takes with it, into a call
 	// that blocks, the processor with which it left. Nobody would wait there before the
 	// runtime's monitor does, ten milliseconds later. A new goroutine has another thread look
@@ -221,9 +222,9 @@ func (c *Conn) endCall(b *blocking) {
 
 // waitFor has calls wait for so many bytes.
 func (b *blocking) waitFor(size int) {
-	if b.waitSize != size {
+	if b.waitsFor != size {
 		syscall.SetsockoptInt(b.fd, syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, size)
-		b.waitSize = size
+		b.waitsFor = size
 	}
 }
 
