@@ -64,15 +64,16 @@ func (p *program) Run(ctx context.Context) error {
 	defer release()
 	var reload cli.Reloader
 	reload.OnConfig(p, func() cli.Reconfigurable { return new(program) }, about)
+	// With a wrong certificate nobody is to find the port open.
+	secure, err := p.TLS.Stage(p.HandshakeTimeout, &reload)
+	if err != nil {
+		return err
+	}
 	ln, err := cli.Listen(ctx, p.Port)
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
-	secure, err := p.TLS.Stage(p.HandshakeTimeout, &reload)
-	if err != nil {
-		return err
-	}
 	adminLn, err := p.Admin.Listen(ctx)
 	if err != nil {
 		return err

@@ -107,6 +107,11 @@ func (p *program) Run(ctx context.Context) error {
 	defer release()
 	var reload cli.Reloader
 	reload.OnConfig(p, func() cli.Reconfigurable { return new(program) }, about)
+	// With a wrong certificate nobody is to find the port open.
+	secure, err := p.TLS.Stage(p.HandshakeTimeout, &reload)
+	if err != nil {
+		return err
+	}
 	ln, err := cli.Listen(ctx, p.Port)
 	if err != nil {
 		return err
@@ -119,10 +124,6 @@ func (p *program) Run(ctx context.Context) error {
 	}
 	if adminLn != nil {
 		defer adminLn.Close()
-	}
-	secure, err := p.TLS.Stage(p.HandshakeTimeout, &reload)
-	if err != nil {
-		return err
 	}
 	slots, err := p.slots()
 	if err != nil {
