@@ -62,17 +62,16 @@ type blocking struct {
 
 // quick is what a transfer knows of how quick its source is.
 type quick struct {
-	at      time.Time
-	bytes   int64 // that had been written then
-	held    bool  // the last call has held what it returned, until its time was over
-	resumes int64 // how many are to be written before it may be quick again
-	pause   int64 // of so many that was at the last pause
+	at    time.Time
+	bytes int64 // that had been written then, or after a pause will be, before it is looked at
+	held  bool  // the last call has held what it returned, until its time was over
+	pause int64 // for how many the last pause was
 }
 
 // isQuick reports whether the last quickSize bytes or more have come quickly, the first of
 // which it takes for slow. It looks at the clock only so often.
 func (t *transfer) isQuick() bool {
-	if t.written-t.quick.bytes < quickSize || t.written < t.quick.resumes {
+	if t.written-t.quick.bytes < quickSize {
 		return false
 	}
 	now := time.Now()
@@ -100,7 +99,7 @@ func (t *transfer) isSlow(now time.Time) bool {
 // times as much as the last time: one that goes on like that is soon left to the poller.
 func (t *transfer) pause() {
 	n := 8 * min(max(t.quick.pause, quickSize), 1<<40)
-	t.quick = quick{pause: n, resumes: t.written + n}
+	t.quick = quick{pause: n, bytes: t.written + n - quickSize}
 }
 
 // fillBlocking makes an attempt to take bytes from the connection by a call that blocks. It
