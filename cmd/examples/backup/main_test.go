@@ -19,59 +19,32 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
+
+	"github.com/accio-go/accio/cmd/examples/exampletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test that fails waits.
-const patience = 30 * time.Second
-
 // receiver is the program under test.
 type receiver struct {
-	t     *testing.T
-	addr  string
-	dir   string
-	stop  func()
-	ended chan error
+	*exampletest.Run
+	t    *testing.T
+	addr net.Addr
+	dir  string
 }
 
 func start(t *testing.T, rate int64) *receiver {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &receiver{t: t, addr: ln.Addr().String(), dir: filepath.Join(t.TempDir(), "backups"), stop: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- receive(ctx, ln, r.dir, rate) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-r.ended; err != nil {
-			t.Error(err)
-		}
-	})
+	ln := exampletest.Listen(t)
+	r := &receiver{t: t, addr: ln.Addr(), dir: filepath.Join(t.TempDir(), "backups")}
+	r.Run = exampletest.Start(t, func(ctx context.Context) error { return receive(ctx, ln, r.dir, rate) })
 	return r
 }
 
-func (r *receiver) dial() *net.TCPConn {
-	conn, err := net.DialTimeout("tcp", r.addr, patience)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
-	return conn.(*net.TCPConn)
-}
+func (r *receiver) dial() *net.TCPConn { return exampletest.Dial(r.t, r.addr) }
 
 // send sends what is compressed already, and returns what it is told.
 func (r *receiver) send(compressed []byte) (string, error) {
-	conn := r.dial()
-	defer conn.Close()
-	if _, err := conn.Write(compressed); err != nil {
-		return "", err
-	}
-	conn.CloseWrite()
-	told, err := io.ReadAll(conn)
-	return string(told), err
+	return exampletest.Send(r.t, r.addr, compressed)
 }
 
 func compress(t *testing.T, b []byte) []byte {
@@ -97,9 +70,7 @@ func payload(n int) []byte {
 // is nothing else at all. The program has ended then.
 func (r *receiver) stored() (backups [][]byte) {
 	r.t.Helper()
-	r.stop()
-	err := <-r.ended
-	r.ended <- err
+	r.End()
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		r.t.Fatal(err)
@@ -202,9 +173,9 @@ func TestWhoIsSendingAtAStopFinishes(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Write(sent[:len(sent)/2])
-	r.stop()
+	r.Stop()
 	for { // until the listener is closed
-		late, err := net.DialTimeout("tcp", r.addr, patience)
+		late, err := net.DialTimeout("tcp", r.addr.String(), exampletest.Patience)
 		if err != nil {
 			break
 		}

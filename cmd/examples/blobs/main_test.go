@@ -15,67 +15,37 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/accio-go/accio/cmd/examples/exampletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const (
-	// patience is how long a test that fails waits.
-	patience = 30 * time.Second
-
-	// limit is how many bytes a blob may have.
-	limit = 1 << 20
-)
+// limit is how many bytes a blob may have.
+const limit = 1 << 20
 
 // receiver is the program under test.
 type receiver struct {
-	t     *testing.T
-	addr  string
-	dir   string
-	stop  func()
-	ended chan error
+	*exampletest.Run
+	t    *testing.T
+	addr net.Addr
+	dir  string
 }
 
 func start(t *testing.T) *receiver {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &receiver{t: t, addr: ln.Addr().String(), dir: filepath.Join(t.TempDir(), "blobs"), stop: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- receive(ctx, ln, r.dir, limit) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-r.ended; err != nil {
-			t.Error(err)
-		}
-	})
+	ln := exampletest.Listen(t)
+	r := &receiver{t: t, addr: ln.Addr(), dir: filepath.Join(t.TempDir(), "blobs")}
+	r.Run = exampletest.Start(t, func(ctx context.Context) error { return receive(ctx, ln, r.dir, limit) })
 	return r
 }
 
-func (r *receiver) dial() *net.TCPConn {
-	conn, err := net.DialTimeout("tcp", r.addr, patience)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
-	return conn.(*net.TCPConn)
-}
+func (r *receiver) dial() *net.TCPConn { return exampletest.Dial(r.t, r.addr) }
 
 // send sends a blob and returns what it is told.
 func (r *receiver) send(blob string) (string, error) {
-	conn := r.dial()
-	defer conn.Close()
-	if _, err := io.WriteString(conn, blob); err != nil {
-		return "", err
-	}
-	conn.CloseWrite()
-	told, err := io.ReadAll(conn)
-	return string(told), err
+	return exampletest.Send(r.t, r.addr, []byte(blob))
 }
 
 func digest(blob string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(blob))) }
@@ -169,9 +139,9 @@ func TestWhoIsSendingAtAStopFinishes(t *testing.T) {
 		t.Fatal(told, err)
 	}
 	io.WriteString(conn, "hello, ")
-	r.stop()
+	r.Stop()
 	for { // until the listener is closed
-		late, err := net.DialTimeout("tcp", r.addr, patience)
+		late, err := net.DialTimeout("tcp", r.addr.String(), exampletest.Patience)
 		if err != nil {
 			break
 		}
@@ -189,9 +159,7 @@ func TestWhoIsSendingAtAStopFinishes(t *testing.T) {
 // holdsInTheEnd is holds, when the program has ended.
 func (r *receiver) holdsInTheEnd(blobs ...string) {
 	r.t.Helper()
-	r.stop()
-	err := <-r.ended
-	r.ended <- err
+	r.End()
 	r.holds(blobs...)
 }
 
@@ -211,11 +179,11 @@ func TestADirectoryThatCannotBeIsAnError(t *testing.T) {
 
 func TestToolsSend(t *testing.T) {
 	r := start(t)
-	host, port, _ := net.SplitHostPort(r.addr)
+	host, port, _ := net.SplitHostPort(r.addr.String())
 	for blob, line := range map[string][]string{
 		"by nc":    {"nc", "-N", host, port},
 		"by ncat":  {"ncat", host, port},
-		"by socat": {"socat", "-t", "10", "-", "TCP:" + r.addr},
+		"by socat": {"socat", "-t", "10", "-", "TCP:" + r.addr.String()},
 	} {
 		t.Run(blob, func(t *testing.T) {
 			if _, err := exec.LookPath(line[0]); err != nil {
@@ -224,7 +192,7 @@ func TestToolsSend(t *testing.T) {
 			if help, _ := exec.Command(line[0], "-h").CombinedOutput(); line[0] == "nc" && !strings.Contains(string(help), "-N") {
 				t.Skip("this nc has no -N")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), exampletest.Patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 			cmd.Stdin = strings.NewReader(blob)

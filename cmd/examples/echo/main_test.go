@@ -15,19 +15,17 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/accio-go/accio/cmd/examples/exampletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test that fails waits.
-const patience = 30 * time.Second
-
 // pair is the program under test.
 type pair struct {
+	*exampletest.Run
 	t             *testing.T
 	echo, discard string // the sockets
-	stop          func()
-	ended         chan error
 }
 
 // newPair has a directory with a short name: that of a socket has room for some 100 bytes.
@@ -37,29 +35,21 @@ func newPair(t *testing.T) *pair {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &pair{t: t, echo: filepath.Join(dir, "echo"), discard: filepath.Join(dir, "discard"), ended: make(chan error, 1)}
+	return &pair{t: t, echo: filepath.Join(dir, "echo"), discard: filepath.Join(dir, "discard")}
 }
 
 func start(t *testing.T) *pair {
 	p := newPair(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	p.stop = cancel
-	go func() { p.ended <- run(ctx, p.echo, p.discard) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-p.ended; err != nil {
-			t.Error(err)
-		}
-	})
+	p.Run = exampletest.Start(t, func(ctx context.Context) error { return run(ctx, p.echo, p.discard) })
 	return p
 }
 
 func (p *pair) dial(path string) *net.UnixConn {
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(exampletest.Patience); ; {
 		conn, err := net.Dial("unix", path)
 		if err == nil {
 			p.t.Cleanup(func() { conn.Close() })
-			conn.SetDeadline(time.Now().Add(patience))
+			conn.SetDeadline(time.Now().Add(exampletest.Patience))
 			return conn.(*net.UnixConn)
 		}
 		// It may not listen yet.
@@ -135,11 +125,9 @@ func TestAStopEndsBothAndRemovesTheSockets(t *testing.T) {
 	p := start(t)
 	conns := []*net.UnixConn{p.dial(p.echo), p.dial(p.discard)}
 	io.WriteString(conns[0], "half")
-	p.stop()
-	if err := <-p.ended; err != nil {
+	if err := p.End(); err != nil {
 		t.Error(err)
 	}
-	close(p.ended)
 	for _, conn := range conns {
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a connection goes on")
@@ -185,7 +173,7 @@ func TestToolsAsk(t *testing.T) {
 			if help, _ := exec.Command(name, "-h").CombinedOutput(); name == "nc" && !strings.Contains(string(help), "-N") {
 				t.Skip("this nc has no -N")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), exampletest.Patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 			cmd.Stdin = strings.NewReader("hello\n")

@@ -29,52 +29,38 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/accio-go/accio/cmd/examples/exampletest"
 	"github.com/accio-go/accio/stage/tlsstage"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test that fails waits.
-const patience = 30 * time.Second
-
 // collector is the program under test.
 type collector struct {
+	*exampletest.Run
 	t     *testing.T
 	addr  string
 	dir   string
 	cert  string // the file
 	roots *x509.CertPool
 	hour  atomic.Int64
-	stop  func()
-	ended chan error
 }
 
 func start(t *testing.T) *collector {
 	dir := t.TempDir()
-	c := &collector{t: t, dir: filepath.Join(dir, "logs"), cert: filepath.Join(dir, "cert.pem"), ended: make(chan error, 1)}
+	c := &collector{t: t, dir: filepath.Join(dir, "logs"), cert: filepath.Join(dir, "cert.pem")}
 	files := tlsstage.Files{Cert: c.cert, Key: filepath.Join(dir, "key.pem")}
 	c.roots = newCertificate(t, files)
 	certs, err := tlsstage.NewReloader(files, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := exampletest.Listen(t)
 	c.addr = ln.Addr().String()
-	ctx, cancel := context.WithCancel(context.Background())
-	c.stop = cancel
-	go func() {
-		c.ended <- collect(ctx, ln, certs, c.dir, func() time.Time {
+	c.Run = exampletest.Start(t, func(ctx context.Context) error {
+		return collect(ctx, ln, certs, c.dir, func() time.Time {
 			return time.Date(2026, 11, 25, int(c.hour.Load()), 59, 59, 0, time.FixedZone("", -3600))
 		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err, unseen := <-c.ended; unseen && err != nil {
-			t.Error(err)
-		}
 	})
 	return c
 }
@@ -82,11 +68,9 @@ func start(t *testing.T) *collector {
 // end stops the program, which is to end well.
 func (c *collector) end() {
 	c.t.Helper()
-	c.stop()
-	if err := <-c.ended; err != nil {
+	if err := c.End(); err != nil {
 		c.t.Error(err)
 	}
-	close(c.ended)
 }
 
 // newCertificate makes a certificate of localhost.
@@ -122,7 +106,7 @@ func (c *collector) dial() (*tls.Conn, error) {
 	conn, err := tls.Dial("tcp", c.addr, &tls.Config{ServerName: "localhost", RootCAs: c.roots})
 	if err == nil {
 		c.t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(patience))
+		conn.SetDeadline(time.Now().Add(exampletest.Patience))
 	}
 	return conn, err
 }
@@ -321,7 +305,7 @@ func tool(t *testing.T, name string, args ...string) *exec.Cmd {
 	if _, err := exec.LookPath(name); err != nil {
 		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), exampletest.Patience)
 	t.Cleanup(cancel)
 	return exec.CommandContext(ctx, name, args...)
 }
