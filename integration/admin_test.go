@@ -255,7 +255,8 @@ func TestProbesAreAnsweredWhoeverIsConnected(t *testing.T) {
 		if code, body := a.ask(t, path); code != 200 {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
-		if took := time.Since(begun); took > 2*time.Second {
+		// If each kept its place it were a minute.
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s took %v", path, took)
 		}
 	}
