@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,26 +132,4 @@ func sendTogether(port, n int, payload []byte) error {
 		return *err
 	}
 	return nil
-}
-
-// syncLoop does what a durable server of small files must, without a network.
-func syncLoop(parent string, total, atOnce int, payload []byte) (sample, error) {
-	dir, err := os.MkdirTemp(parent, "accio-bench-")
-	if err != nil {
-		return sample{}, err
-	}
-	defer os.RemoveAll(dir)
-	begun := time.Now()
-	err = inTurn(total, atOnce, func(i int) error {
-		temp := filepath.Join(dir, fmt.Sprintf(".%d", i))
-		file, err := unix.Open(temp, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o666)
-		if err != nil {
-			return err
-		}
-		if _, err := unix.Write(file, payload); err != nil {
-			return err
-		}
-		return commit(file, temp, dir, i)
-	})
-	return sample{wall: time.Since(begun) / time.Duration(total)}, err
 }
