@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,10 +28,13 @@ var peers = map[string]func(port int, dir string) error{
 	"sendfile": sendfileOnce,
 
 	// One connection after the other, as fast as the kernel allows.
-	"splice":     rawLoop(spliceAll),
-	"read-write": rawLoop(readWriteAll),
-	"truncate":   rawLoop(truncateAll),
-	"read":       rawLoop(readAll),
+	"splice":     rawLoop(1, spliceAll),
+	"read-write": rawLoop(1, readWriteAll),
+	"truncate":   rawLoop(1, truncateAll),
+	"read":       rawLoop(1, readAll),
+
+	// As many threads as small uploads come at a time, that do no more than they must.
+	"threads": rawLoop(smallAtOnce, readWriteAll),
 
 	// A goroutine for each connection.
 	"bare":    goServer(bareSave),
@@ -54,9 +59,9 @@ const (
 	bufferSize = 256 << 10
 )
 
-// rawLoop is a server that serves one connection after the other by system calls
-// that block.
-func rawLoop(receive func(conn int, dir string, number int) error) func(port int, dir string) error {
+// rawLoop is a server whose threads serve one connection after the other by system
+// calls that block.
+func rawLoop(threads int, receive func(conn int, dir string, number int) error) func(port int, dir string) error {
 	return func(port int, dir string) error {
 		ln, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -69,21 +74,30 @@ func rawLoop(receive func(conn int, dir string, number int) error) func(port int
 		if err := unix.Listen(ln, 128); err != nil {
 			return err
 		}
-		for number := 1; ; number++ {
-			conn, _, err := unix.Accept4(ln, unix.SOCK_CLOEXEC)
-			if err != nil {
-				return err
-			}
-			if err := rawHandshake(conn); err != nil {
-				return err
-			}
-			if err := receive(conn, dir, number); err != nil {
-				return err
-			}
-			if err := unix.Close(conn); err != nil {
-				return err
+		var number atomic.Int64
+		loop := func() error {
+			runtime.LockOSThread()
+			for {
+				conn, _, err := unix.Accept4(ln, unix.SOCK_CLOEXEC)
+				if err != nil {
+					return err
+				}
+				if err := rawHandshake(conn); err != nil {
+					return err
+				}
+				if err := receive(conn, dir, int(number.Add(1))); err != nil {
+					return err
+				}
+				if err := unix.Close(conn); err != nil {
+					return err
+				}
 			}
 		}
+		failed := make(chan error)
+		for range threads {
+			go func() { failed <- loop() }()
+		}
+		return <-failed // and the process ends
 	}
 }
 
@@ -186,9 +200,16 @@ func spliceAll(conn int, dir string, number int) error {
 	})
 }
 
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, bufferSize)
+	return &b
+}}
+
 func readWriteAll(conn int, dir string, number int) error {
 	return rawSave(dir, number, func(file int) error {
-		buf := make([]byte, bufferSize)
+		pooled := buffers.Get().(*[]byte)
+		defer buffers.Put(pooled)
+		buf := *pooled
 		for {
 			n, err := unix.Read(conn, buf)
 			if n == 0 || err != nil {

@@ -225,13 +225,15 @@ func (b *bench) growthAtOnce() error {
 	return nil
 }
 
+// smallAtOnce is how many small uploads there are at a time.
+const smallAtOnce = 32
+
 func (b *bench) small() error {
 	total := 20_000
 	if b.quick {
 		total = 4_000
 	}
 	payload := make([]byte, 1<<10)
-	const atOnce = 32
 	for _, dir := range []string{b.tmpfs, b.disk} {
 		clear := (*process).clear
 		if dir == b.disk {
@@ -242,7 +244,8 @@ func (b *bench) small() error {
 		if dir == b.tmpfs {
 			all = append(all, b.pythons()...)
 		} else {
-			note = "The loop is threads that write, sync and rename a file, and sync the directory, without a network."
+			all = append(all, b.peer("threads", "a loop of system calls in each of as many threads"))
+			note = "The loops write, sync and rename a file, and sync the directory."
 			// Without a journal ext4 looks for an inode past all those that were freed in
 			// the last minute, or five (recently_deleted in fs/ext4/ialloc.c): where
 			// thousands were, to create a file takes ten times as long. So nothing is
@@ -265,14 +268,14 @@ func (b *bench) small() error {
 		defer os.RemoveAll(loops)
 		samples, err := rounds(b.rounds, n, func(i int) (sample, error) {
 			if i == len(all) {
-				return syncLoop(loops, total, atOnce, payload)
+				return syncLoop(loops, total, smallAtOnce, payload)
 			}
 			defer clear(servers[i])
 			count := total
 			if all[i].threads {
 				count /= 4
 			}
-			s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count, atOnce, payload) })
+			s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count, smallAtOnce, payload) })
 			s.wall /= time.Duration(count)
 			s.cpu /= time.Duration(count)
 			return s, err
@@ -283,12 +286,12 @@ func (b *bench) small() error {
 		rate := func(s sample) float64 { return 1 / s.wall.Seconds() }
 		cpu := func(s sample) float64 { return s.cpu.Seconds() * 1e6 }
 		t := &table{
-			title:  fmt.Sprintf("Small uploads: %d of 1 KiB, %d at a time, to %s", total, atOnce, filesystem(dir)),
+			title:  fmt.Sprintf("Small uploads: %d of 1 KiB, %d at a time, to %s", total, smallAtOnce, filesystem(dir)),
 			notes:  []string{note},
 			header: []string{"server", "uploads/s", "× server's", "CPU µs each", "× server's"},
 		}
 		for i := range n {
-			name := "write, fsync, rename, fsync; no network"
+			name := "the same loop, without a network or a client"
 			if i < len(all) {
 				name = all[i].name
 			}
