@@ -56,6 +56,7 @@ type Store struct {
 	*options
 	dir     directory
 	group   groupSync
+	batches *batches
 	changes slots // held by who creates, empties or removes a pending file
 	commits slots // held by who commits one
 
@@ -91,6 +92,7 @@ func newStore(d directory, o *options) *Store {
 		options:    o,
 		dir:        d,
 		group:      groupSync{sync: func() error { return o.synced(d.sync()) }},
+		batches:    newBatches(),
 		changes:    make(slots, maxChanges),
 		commits:    make(slots, maxCommits),
 		temps:      make(map[string]struct{}),
@@ -310,6 +312,7 @@ type pendingFile struct {
 	written int64 // as Wrote was told
 	pushed  int64 // so much of it is on its way to the disk
 	pushErr error
+	syncErr error // of its batch
 }
 
 func (p *pendingFile) File() *os.File { return p.file }
@@ -341,7 +344,15 @@ func (p *pendingFile) Commit() error {
 	if p.pushErr != nil && !p.ended {
 		return errors.Join(p.pushErr, p.Abort())
 	}
-	return p.pending.Commit()
+	if p.written > maxBatched || p.store.durability == None {
+		return p.pending.Commit()
+	}
+	leave := func() {}
+	defer func() { leave() }()
+	return p.commit(func() (err error) {
+		leave, err = p.store.batches.sync(p)
+		return p.store.syncedFile(err)
+	})
 }
 
 // CommitUnsynced makes the file visible as Commit does, but leaves it to the
@@ -366,7 +377,10 @@ func (p *pendingFile) CommitUnsynced() error {
 	return nil
 }
 
-func (p *pending) Commit() error {
+func (p *pending) Commit() error { return p.commit(p.finish) }
+
+// commit is Commit, once finish has made durable what is in the file.
+func (p *pending) commit(finish func() error) error {
 	if p.ended {
 		return fmt.Errorf("commit %s: %w", p.name, os.ErrClosed)
 	}
@@ -377,7 +391,7 @@ func (p *pending) Commit() error {
 	defer p.store.commits.release()
 	err := error(errClosed)
 	if !p.store.closed.Load() {
-		err = p.finish()
+		err = finish()
 	}
 	before := p.store.group.failures()
 	if err == nil {
