@@ -14,47 +14,47 @@ import (
 // fakeDisk is a fakeDir whose files are ones of the system's.
 type fakeDisk struct {
 	fakeDir
-	file    *os.File
+	path    string
 	renames func() // called by each; nil: nothing is
 }
 
 func newFakeDisk(t *testing.T) *fakeDisk {
-	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	d := &fakeDisk{file: f}
+	d := &fakeDisk{path: t.TempDir()}
 	d.syncs = func() error { return nil }
 	return d
 }
 
 func (d *fakeDisk) create(name string) (temporary, error) {
-	return &fakeDiskFile{fakeFile{dir: &d.fakeDir, name: name}, d}, nil
+	f, err := os.Create(filepath.Join(d.path, name))
+	return &fakeDiskFile{fakeFile{dir: &d.fakeDir, name: name}, d, f}, err
 }
 
 type fakeDiskFile struct {
 	fakeFile
 	disk *fakeDisk
+	file *os.File
 }
 
-func (f *fakeDiskFile) File() *os.File { return f.disk.file }
-func (f *fakeDiskFile) abort() error   { return nil }
+func (f *fakeDiskFile) Write(p []byte) (int, error) { return f.file.Write(p) }
+func (f *fakeDiskFile) File() *os.File              { return f.file }
+func (f *fakeDiskFile) abort() error                { return f.file.Close() }
 
 func (f *fakeDiskFile) rename(string, bool) error {
 	if f.disk.renames != nil {
 		f.disk.renames()
 	}
-	return nil
+	return f.file.Close()
 }
 
 // commit creates and commits a file of so many bytes.
 func commit(s *Store, name string, size int) error {
 	p, err := s.Create(context.Background(), name)
+	if err == nil {
+		_, err = p.Write(make([]byte, size))
+	}
 	if err != nil {
 		return err
 	}
-	p.(*pendingFile).Wrote(size)
 	return p.Commit()
 }
 

@@ -344,7 +344,7 @@ func (p *pendingFile) Commit() error {
 	if p.pushErr != nil && !p.ended {
 		return errors.Join(p.pushErr, p.Abort())
 	}
-	if p.written > maxBatched || p.store.durability == None {
+	if p.store.durability == None || !p.small() {
 		return p.pending.Commit()
 	}
 	leave := func() {}
@@ -353,6 +353,12 @@ func (p *pendingFile) Commit() error {
 		leave, err = p.store.batches.sync(p)
 		return p.store.syncedFile(err)
 	})
+}
+
+// small reports whether others may wait for the sync of the file.
+func (p *pendingFile) small() bool {
+	size, err := p.file.Seek(0, io.SeekCurrent) // whoever has written, and told nobody
+	return err == nil && size <= maxBatched
 }
 
 // CommitUnsynced makes the file visible as Commit does, but leaves it to the
