@@ -80,7 +80,7 @@ func (f *Follower) Create(ctx context.Context, name string) (Pending, error) {
 		return nil, errors.Join(err, p.Abort())
 	}
 	if file, ok := p.temporary.(filer); ok {
-		return &followedFile{u, &pendingFile{pending: p, file: file.File()}}, nil
+		return &followedFile{u, &pendingFile{pending: p, filer: file}}, nil
 	}
 	return u, nil
 }

@@ -57,8 +57,9 @@ type Store struct {
 	dir     directory
 	group   groupSync
 	batches *batches
-	changes slots // held by who creates, empties or removes a pending file
-	commits slots // held by who commits one
+	push    func(f *os.File, from, size int64) error // pushOut
+	changes slots                                    // held by who creates, empties or removes a pending file
+	commits slots                                    // held by who commits one
 
 	life   sync.RWMutex // held to change the directory, and by Close to end that
 	closed atomic.Bool  // true from before Close waits for that
@@ -93,6 +94,7 @@ func newStore(d directory, o *options) *Store {
 		dir:        d,
 		group:      groupSync{sync: func() error { return o.synced(d.sync()) }},
 		batches:    newBatches(),
+		push:       pushOut,
 		changes:    make(slots, maxChanges),
 		commits:    make(slots, maxCommits),
 		temps:      make(map[string]struct{}),
@@ -145,7 +147,7 @@ func (s *Store) Create(_ context.Context, name string) (Pending, error) {
 		return nil, err
 	}
 	if f, ok := p.temporary.(filer); ok {
-		return &pendingFile{pending: p, file: f.File()}, nil
+		return &pendingFile{pending: p, filer: f}, nil
 	}
 	return p, nil
 }
@@ -308,14 +310,11 @@ type pending struct {
 // pendingFile is a pending on a disk.
 type pendingFile struct {
 	*pending
-	file    *os.File
+	filer
 	written int64 // as Wrote was told
 	pushed  int64 // so much of it is on its way to the disk
 	pushErr error
-	syncErr error // of its batch
 }
-
-func (p *pendingFile) File() *os.File { return p.file }
 
 // pushSize is how much is pushed out at a time: enough for a disk to be busy with,
 // and so much that a small file, and the last of a large one, are left to the sync.
@@ -328,7 +327,7 @@ func (p *pendingFile) Wrote(n int) {
 	if end == p.pushed || p.store.durability == None || p.pushErr != nil {
 		return
 	}
-	p.pushErr = pushOut(p.file, p.pushed, end-p.pushed)
+	p.pushErr = p.store.push(p.File(), p.pushed, end-p.pushed)
 	p.pushed = end
 }
 
@@ -344,20 +343,20 @@ func (p *pendingFile) Commit() error {
 	if p.pushErr != nil && !p.ended {
 		return errors.Join(p.pushErr, p.Abort())
 	}
-	if p.store.durability == None || !p.small() {
-		return p.pending.Commit()
-	}
 	leave := func() {}
 	defer func() { leave() }()
 	return p.commit(func() (err error) {
-		leave, err = p.store.batches.sync(p)
-		return p.store.syncedFile(err)
+		if pushes && len(p.store.commits) >= minBatched && p.small() {
+			leave, err = p.store.batches.sync(p)
+			return err
+		}
+		return p.sync()
 	})
 }
 
 // small reports whether others may wait for the sync of the file.
 func (p *pendingFile) small() bool {
-	size, err := p.file.Seek(0, io.SeekCurrent) // whoever has written, and told nobody
+	size, err := p.File().Seek(0, io.SeekEnd) // nobody writes any more
 	return err == nil && size <= maxBatched
 }
 
@@ -383,10 +382,10 @@ func (p *pendingFile) CommitUnsynced() error {
 	return nil
 }
 
-func (p *pending) Commit() error { return p.commit(p.finish) }
+func (p *pending) Commit() error { return p.commit(p.sync) }
 
-// commit is Commit, once finish has made durable what is in the file.
-func (p *pending) commit(finish func() error) error {
+// commit is Commit, by a sync of the file.
+func (p *pending) commit(sync func() error) error {
 	if p.ended {
 		return fmt.Errorf("commit %s: %w", p.name, os.ErrClosed)
 	}
@@ -397,7 +396,7 @@ func (p *pending) commit(finish func() error) error {
 	defer p.store.commits.release()
 	err := error(errClosed)
 	if !p.store.closed.Load() {
-		err = finish()
+		err = p.finish(sync)
 	}
 	before := p.store.group.failures()
 	if err == nil {
@@ -441,11 +440,11 @@ func (s *Store) syncNames(before failures) error {
 }
 
 // finish syncs the file, if that is to be.
-func (p *pending) finish() error {
+func (p *pending) finish(sync func() error) error {
 	if p.store.durability == None {
 		return nil
 	}
-	return p.store.syncedFile(p.sync())
+	return p.store.syncedFile(sync())
 }
 
 // claim takes the name for one commit, unclaim gives it back: a commit that fails

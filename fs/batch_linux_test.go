@@ -1,0 +1,323 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// fakeDisk is a fakeDir whose files are ones of the system's.
+type fakeDisk struct {
+	fakeDir
+	path    string
+	renames func() // nil: at once
+}
+
+func newFakeDisk(t *testing.T) *fakeDisk {
+	d := &fakeDisk{path: t.TempDir()}
+	d.syncs = func() error { return nil }
+	return d
+}
+
+func (d *fakeDisk) create(name string) (temporary, error) {
+	f, err := os.Create(filepath.Join(d.path, name))
+	return &fakeDiskFile{fakeFile{dir: &d.fakeDir, name: name}, d, f}, err
+}
+
+type fakeDiskFile struct {
+	fakeFile
+	disk *fakeDisk
+	file *os.File
+}
+
+func (f *fakeDiskFile) Write(p []byte) (int, error) { return f.file.Write(p) }
+func (f *fakeDiskFile) File() *os.File              { return f.file }
+func (f *fakeDiskFile) abort() error                { return f.file.Close() }
+
+func (f *fakeDiskFile) rename(string, bool) error {
+	if f.disk.renames != nil {
+		f.disk.renames()
+	}
+	return f.file.Close()
+}
+
+// crowded is a Store in which so many files are being committed that the next are
+// synced together.
+func crowded(d directory, o *options) *Store {
+	s := newStore(d, o)
+	for range minBatched - 1 {
+		s.commits.acquire()
+	}
+	return s
+}
+
+// commit commits a file of so many bytes.
+func commit(s *Store, name string, size int) error {
+	p, err := s.Create(context.Background(), name)
+	if err == nil {
+		_, err = p.Write(make([]byte, size))
+	}
+	if err != nil {
+		return err
+	}
+	return p.Commit()
+}
+
+// committing does that in a bubble, and returns when it waits.
+func committing(s *Store, name string, size int) (done chan error) {
+	done = make(chan error, 1)
+	go func() { done <- commit(s, name, size) }()
+	synctest.Wait()
+	return done
+}
+
+// isDone expects that a commit has ended, and how.
+func isDone(t *testing.T, done chan error, want error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if !errors.Is(err, want) {
+			t.Errorf("a commit ended with %v, want %v", err, want)
+		}
+	default:
+		t.Error("a commit is not done")
+	}
+}
+
+func TestSmallFilesAreSyncedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDisk(t)
+		var syncing atomic.Int32
+		disk, names := make(chan error), make(chan struct{})
+		d.syncsFile = func(string) error {
+			syncing.Add(1)
+			defer syncing.Add(-1)
+			return <-disk
+		}
+		d.renames = func() { <-names }
+		s := crowded(d, &options{durability: File})
+		expect := func(want int32) {
+			t.Helper()
+			synctest.Wait()
+			if got := syncing.Load(); got != want {
+				t.Errorf("%d files are being synced, want %d", got, want)
+			}
+		}
+		commit := func(name string, n int) (all []chan error) {
+			for i := range n {
+				all = append(all, committing(s, name+strconv.Itoa(i), 1))
+			}
+			return all
+		}
+
+		first := committing(s, "first", maxBatched)
+		expect(1)
+		second := commit("second", 8)
+		expect(1)
+		disk <- nil
+		expect(0) // the first has no name yet
+		names <- struct{}{}
+		expect(8)
+		isDone(t, first, nil)
+		failure := errors.New("failed")
+		disk <- failure
+		for range 7 {
+			disk <- nil
+		}
+		third := commit("third", 3)
+		expect(0)
+		close(names)
+		expect(3)
+		failed := 0
+		for _, done := range second {
+			if err := <-done; errors.Is(err, failure) {
+				failed++
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if failed != 1 {
+			t.Errorf("%d commits failed, want that whose sync did", failed)
+		}
+		for range third {
+			disk <- nil
+		}
+		synctest.Wait()
+		for _, done := range third {
+			isDone(t, done, nil)
+		}
+	})
+}
+
+func TestAllOfABatchAreBegunBeforeOneIsSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDisk(t)
+		begun, synced := errors.New("begun"), errors.New("synced")
+		first := make(chan error)
+		var pushed []string
+		pushes := func(f *os.File, _, _ int64) error {
+			name := filepath.Base(f.Name())
+			pushed = append(pushed, name)
+			if name == "is not begun" || name == "neither" {
+				return begun
+			}
+			return nil
+		}
+		want := []string{"well", "is not begun", "neither", "is not synced"}
+		d.syncsFile = func(name string) error {
+			if name == "first" {
+				return <-first
+			}
+			if !slices.Equal(pushed, append([]string{"first"}, want...)) {
+				t.Errorf("%s is synced when %q have been begun", name, pushed)
+			}
+			if name == "well" {
+				return nil
+			}
+			return synced
+		}
+		s := crowded(d, new(options))
+		s.push = pushes
+		alone := committing(s, "first", 1)
+		var all []chan error
+		for _, name := range want {
+			all = append(all, committing(s, name, 1))
+		}
+		first <- nil
+		synctest.Wait()
+		isDone(t, alone, nil)
+		for i, err := range []error{nil, begun, begun, synced} {
+			isDone(t, all[i], err)
+		}
+	})
+}
+
+func TestFewFilesAndLargeOnesAreSyncedByThemselves(t *testing.T) {
+	tests := []struct {
+		name  string
+		store func(directory, *options) *Store
+		size  int
+	}{
+		{"few", newStore, 1},
+		{"large", crowded, maxBatched + 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newFakeDisk(t)
+				disk := make(chan error)
+				d.syncsFile = func(name string) error {
+					if name == "slow" {
+						return <-disk
+					}
+					return nil
+				}
+				s := tt.store(d, new(options))
+				slow := committing(s, "slow", tt.size)
+				isDone(t, committing(s, "quick", 1), nil)
+				disk <- nil
+				synctest.Wait()
+				isDone(t, slow, nil)
+			})
+		})
+	}
+}
+
+// No bubble: who waits for a sync.Once is not seen by it.
+func TestAFileThatHangsHoldsNobodyUp(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		push  bool
+		order []string
+	}{
+		{"in its sync", false, []string{"beside it", "hangs"}},
+		{"before its sync", true, []string{"beside it", "hangs"}},
+		{"in its sync, and leads", false, []string{"hangs", "beside it"}},
+		{"before its sync, and leads", true, []string{"hangs", "beside it"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newFakeDisk(t)
+			disk, first, begun := make(chan error), make(chan error), make(chan struct{})
+			d.syncsFile = func(name string) error {
+				switch {
+				case name == "first":
+					close(begun)
+					return <-first
+				case name == "hangs" && !tt.push:
+					return <-disk
+				}
+				return nil
+			}
+			s := crowded(d, new(options))
+			s.push = func(f *os.File, _, _ int64) error {
+				if filepath.Base(f.Name()) == "hangs" && tt.push {
+					return <-disk
+				}
+				return nil
+			}
+			done := make(map[string]chan error)
+			begin := func(name string) {
+				result := make(chan error, 1)
+				done[name] = result
+				go func() { result <- commit(s, name, 1) }()
+			}
+			end := func(name string) {
+				t.Helper()
+				if err := <-done[name]; err != nil {
+					t.Error(err)
+				}
+			}
+
+			begin("first")
+			<-begun
+			for i, name := range tt.order {
+				begin(name)
+				for s.batches.waiting() <= i {
+					runtime.Gosched()
+				}
+			}
+			first <- nil
+			end("first")
+			end("beside it")
+			begin("after it")
+			end("after it")
+			disk <- nil
+			end("hangs")
+		})
+	}
+}
+
+func (bs *batches) waiting() int {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if bs.next == nil {
+		return 0
+	}
+	return len(bs.next.files)
+}
+
+// A panic, whoever recovers it, leaves its batch.
+func TestAPanicHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDisk(t)
+		s := crowded(d, new(options))
+		d.renames = func() { panic("rename") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			commit(s, "first", 1)
+		}()
+		d.renames = nil
+		isDone(t, committing(s, "second", 1), nil)
+	})
+}
