@@ -74,6 +74,7 @@ func rawLoop(threads int, receive func(conn int, dir string, number int) error) 
 		if err := unix.Listen(ln, 128); err != nil {
 			return err
 		}
+		unhindered(threads)
 		var number atomic.Int64
 		loop := func() error {
 			runtime.LockOSThread()
@@ -146,22 +147,27 @@ func commit(file int, temp, dir string, number int) error {
 	return unix.Fsync(d)
 }
 
-// syncLoop does what a durable server of small files must, without a network, in a
-// directory of its own.
-func syncLoop(parent string, total, atOnce int, payload []byte) (sample, error) {
-	dir, err := os.MkdirTemp(parent, "loop-")
-	if err != nil {
-		return sample{}, err
-	}
+// syncLoop does what a durable server of small files must, without a network.
+func syncLoop(dir string, total, atOnce int, payload []byte) (sample, error) {
+	defer unhindered(atOnce)()
 	before, begun := ownCPU(), time.Now()
-	err = inTurn(total, atOnce, func(i int) error {
-		return rawSave(dir, i, func(file int) error {
+	err := inTurn(total, atOnce, func(int) error {
+		return rawSave(dir, int(looped.Add(1)), func(file int) error {
 			_, err := unix.Write(file, payload)
 			return err
 		})
 	})
 	n := time.Duration(total)
 	return sample{wall: time.Since(begun) / n, cpu: (ownCPU() - before) / n}, err
+}
+
+var looped atomic.Int64 // the files of all rounds
+
+// unhindered lets so many threads go on when their system calls return, and not only as
+// many as there are processors. What it returns undoes that.
+func unhindered(threads int) (undo func()) {
+	before := runtime.GOMAXPROCS(threads + 1)
+	return func() { runtime.GOMAXPROCS(before) }
 }
 
 // ownCPU is the processor time that this process has used so far.

@@ -233,72 +233,69 @@ func (b *bench) small() error {
 	if b.quick {
 		total = 4_000
 	}
-	payload := make([]byte, 1<<10)
-	for _, dir := range []string{b.tmpfs, b.disk} {
-		clear := (*process).clear
-		if dir == b.disk {
-			total /= 5
-		}
-		all := []contestant{b.server(), b.bare(), b.synced()}
-		note := "Python syncs nothing, and is measured on a quarter of them."
-		if dir == b.tmpfs {
-			all = append(all, b.pythons()...)
-		} else {
-			all = append(all, b.peer("threads", "a loop of system calls in each of as many threads"))
-			note = "The loops write, sync and rename a file, and sync the directory."
-			// Without a journal ext4 looks for an inode past all those that were freed in
-			// the last minute, or five (recently_deleted in fs/ext4/ialloc.c): where
-			// thousands were, to create a file takes ten times as long. So nothing is
-			// removed until all have been measured.
-			clear = func(*process) {}
-		}
-		servers, stop, err := startAll(all, dir)
-		if err != nil {
-			return err
-		}
-		defer stop()
-		n := len(all)
-		if dir == b.disk {
-			n++
-		}
-		loops, err := os.MkdirTemp(dir, "accio-bench-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(loops)
-		samples, err := rounds(b.rounds, n, func(i int) (sample, error) {
-			if i == len(all) {
-				return syncLoop(loops, total, smallAtOnce, payload)
-			}
-			defer clear(servers[i])
-			count := total
-			if all[i].threads {
-				count /= 4
-			}
-			s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count, smallAtOnce, payload) })
-			s.wall /= time.Duration(count)
-			s.cpu /= time.Duration(count)
-			return s, err
-		})
-		if err != nil {
-			return err
-		}
-		rate := func(s sample) float64 { return 1 / s.wall.Seconds() }
-		cpu := func(s sample) float64 { return s.cpu.Seconds() * 1e6 }
-		t := &table{
-			title:  fmt.Sprintf("Small uploads: %d of 1 KiB, %d at a time, to %s", total, smallAtOnce, filesystem(dir)),
-			notes:  []string{note},
-			header: []string{"server", "uploads/s", "× server's", "CPU µs each", "× server's"},
-		}
-		for i := range n {
-			name := "the same loop, without a network or a client"
-			if i < len(all) {
-				name = all[i].name
-			}
-			t.row(name, of(samples[i], rate).String(), ratio(samples[i], samples[0], rate).short(),
-				of(samples[i], cpu).String(), ratio(samples[i], samples[0], cpu).short())
-		}
-		fmt.Println(t)
+	all := []contestant{b.server(), b.bare(), b.synced()}
+	if err := b.smallTo(b.tmpfs, total, append(all, b.pythons()...), false,
+		"Python syncs nothing, and is measured on a quarter of them."); err != nil {
+		return err
 	}
+	all = append(all, b.peer("threads", "a loop of system calls in each of as many threads"))
+	return b.smallTo(b.disk, total/5, all, true, "The loops write, sync and rename a file, and sync the directory.")
+}
+
+// smallTo has each contestant receive so many small files, in turn. On a disk there is a
+// loop without a network as well, and nothing is removed until all have been
+// measured: without a journal ext4 looks for an inode past all those that were freed in the
+// last minute, or six (recently_deleted in fs/ext4/ialloc.c). Where thousands were, to create
+// a file takes more than ten times as long.
+func (b *bench) smallTo(dir string, total int, all []contestant, onDisk bool, note string) error {
+	servers, stop, err := startAll(all, dir)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = all[i].name
+	}
+	var loop string
+	if onDisk {
+		names = append(names, "the same loop, without a network or a client")
+		if loop, err = os.MkdirTemp(dir, "accio-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(loop)
+	}
+	payload := make([]byte, 1<<10)
+	samples, err := rounds(b.rounds, len(names), func(i int) (sample, error) {
+		if i == len(all) {
+			return syncLoop(loop, total, smallAtOnce, payload)
+		}
+		if !onDisk {
+			defer servers[i].clear()
+		}
+		count := total
+		if all[i].threads {
+			count /= 4
+		}
+		s, err := servers[i].once(func() error { return sendSmall(servers[i].port, count, smallAtOnce, payload) })
+		s.wall /= time.Duration(count)
+		s.cpu /= time.Duration(count)
+		return s, err
+	})
+	if err != nil {
+		return err
+	}
+	rate := func(s sample) float64 { return 1 / s.wall.Seconds() }
+	cpu := func(s sample) float64 { return s.cpu.Seconds() * 1e6 }
+	t := &table{
+		title:  fmt.Sprintf("Small uploads: %d of 1 KiB, %d at a time, to %s", total, smallAtOnce, filesystem(dir)),
+		notes:  []string{note},
+		header: []string{"server", "uploads/s", "× server's", "CPU µs each", "× server's"},
+	}
+	for i, name := range names {
+		t.row(name, of(samples[i], rate).String(), ratio(samples[i], samples[0], rate).short(),
+			of(samples[i], cpu).String(), ratio(samples[i], samples[0], cpu).short())
+	}
+	fmt.Println(t)
 	return nil
 }
