@@ -307,13 +307,15 @@ func TestAnAnswerThatNobodyTakesMakesRoom(t *testing.T) {
 		// More answers than the buffers of the system hold.
 		w.raw(t, strings.Repeat("GET /api/connections?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n", 500))
 	}
-	begun := time.Now()
-	resp, err := http.Get(w.url + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if took := time.Since(begun); took > 4*longAnswer {
-		t.Errorf("it took %v", took)
+	for begun := time.Now(); ; {
+		resp, err := http.Get(w.url + "/healthz")
+		if took := time.Since(begun); took > 4*longAnswer {
+			t.Fatalf("it took %v, and ended with %v", took, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+			break
+		}
+		// On a busy machine it may have been silent for too long itself.
 	}
 }
