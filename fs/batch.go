@@ -68,25 +68,30 @@ func newBatches() *batches { return &batches{turn: make(slots, 1)} }
 // has its name, or never will.
 func (bs *batches) sync(p *pendingFile) (leave func(), err error) {
 	f := &batched{pendingFile: p}
-	b, leads := bs.join(f)
-	if leads {
+	b, first := bs.join(f)
+	if first {
 		bs.lead(b)
 	}
 	<-b.synced
 	return b.leave, f.finish()
 }
 
-func (bs *batches) join(f *batched) (b *batch, leads bool) {
+func (bs *batches) join(f *batched) (b *batch, first bool) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	if bs.next == nil {
-		b := &batch{synced: make(chan struct{})}
-		b.release = sync.OnceFunc(func() { close(b.synced) })
-		b.end = sync.OnceFunc(func() { b.release(); bs.turn.release() })
-		bs.next, leads = b, true
+		bs.next = bs.newBatch()
 	}
-	bs.next.files = append(bs.next.files, f)
-	return bs.next, leads
+	b = bs.next
+	b.files = append(b.files, f)
+	return b, len(b.files) == 1
+}
+
+func (bs *batches) newBatch() *batch {
+	b := &batch{synced: make(chan struct{})}
+	b.release = sync.OnceFunc(func() { close(b.synced) })
+	b.end = sync.OnceFunc(func() { b.release(); bs.turn.release() })
+	return b
 }
 
 // lead has b begin in its turn.

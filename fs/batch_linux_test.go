@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -58,22 +57,10 @@ func crowded(d directory, o *options) *Store {
 	return s
 }
 
-// commit commits a file of so many bytes.
-func commit(s *Store, name string, size int) error {
-	p, err := s.Create(context.Background(), name)
-	if err == nil {
-		_, err = p.Write(make([]byte, size))
-	}
-	if err != nil {
-		return err
-	}
-	return p.Commit()
-}
-
-// committing does that in a bubble, and returns when it waits.
+// committing commits a file of so many bytes in a bubble, and returns when it waits.
 func committing(s *Store, name string, size int) (done chan error) {
 	done = make(chan error, 1)
-	go func() { done <- commit(s, name, size) }()
+	go func() { done <- s.WriteFile(name, make([]byte, size)) }()
 	synctest.Wait()
 	return done
 }
@@ -266,7 +253,7 @@ func TestAFileThatHangsHoldsNobodyUp(t *testing.T) {
 			begin := func(name string) {
 				result := make(chan error, 1)
 				done[name] = result
-				go func() { result <- commit(s, name, 1) }()
+				go func() { result <- s.WriteFile(name, []byte{1}) }()
 			}
 			end := func(name string) {
 				t.Helper()
@@ -315,7 +302,7 @@ func TestAPanicHoldsNobodyUp(t *testing.T) {
 					t.Error("no panic")
 				}
 			}()
-			commit(s, "first", 1)
+			s.WriteFile("first", []byte{1})
 		}()
 		d.renames = nil
 		isDone(t, committing(s, "second", 1), nil)

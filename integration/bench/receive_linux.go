@@ -234,12 +234,12 @@ func (b *bench) small() error {
 		total = 4_000
 	}
 	all := []contestant{b.server(), b.bare(), b.synced()}
-	if err := b.smallTo(b.tmpfs, total, append(all, b.pythons()...), false,
+	if err := b.smallTo(b.tmpfs, total, append(all, b.pythons()...),
 		"Python syncs nothing, and is measured on a quarter of them."); err != nil {
 		return err
 	}
 	all = append(all, b.peer("threads", "a loop of system calls in each of as many threads"))
-	return b.smallTo(b.disk, total/5, all, true, "The loops write, sync and rename a file, and sync the directory.")
+	return b.smallTo(b.disk, total/5, all, "The loops write, sync and rename a file, and sync the directory.")
 }
 
 // smallTo has each contestant receive so many small files, in turn. On a disk there is a
@@ -247,7 +247,8 @@ func (b *bench) small() error {
 // measured: without a journal ext4 looks for an inode past all those that were freed in the
 // last minute, or six (recently_deleted in fs/ext4/ialloc.c). Where thousands were, to create
 // a file takes more than ten times as long.
-func (b *bench) smallTo(dir string, total int, all []contestant, onDisk bool, note string) error {
+func (b *bench) smallTo(dir string, total int, all []contestant, note string) error {
+	onDisk := dir == b.disk
 	servers, stop, err := startAll(all, dir)
 	if err != nil {
 		return err
