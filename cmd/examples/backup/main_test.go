@@ -174,14 +174,7 @@ func TestWhoIsSendingAtAStopFinishes(t *testing.T) {
 	}
 	conn.Write(sent[:len(sent)/2])
 	r.Stop()
-	for { // until the listener is closed
-		late, err := net.DialTimeout("tcp", r.addr.String(), exampletest.Patience)
-		if err != nil {
-			break
-		}
-		late.(*net.TCPConn).SetLinger(0) // it sends nothing that is to be kept
-		late.Close()
-	}
+	exampletest.AwaitClosed(r.addr)
 	conn.Write(sent[len(sent)/2:])
 	conn.CloseWrite()
 	if told, err := io.ReadAll(conn); string(told) != fmt.Sprintf("%d bytes are stored\n", 1<<20) || err != nil {

@@ -140,14 +140,7 @@ func TestWhoIsSendingAtAStopFinishes(t *testing.T) {
 	}
 	io.WriteString(conn, "hello, ")
 	r.Stop()
-	for { // until the listener is closed
-		late, err := net.DialTimeout("tcp", r.addr.String(), exampletest.Patience)
-		if err != nil {
-			break
-		}
-		late.(*net.TCPConn).SetLinger(0) // it sends nothing that is to be kept
-		late.Close()
-	}
+	exampletest.AwaitClosed(r.addr)
 	io.WriteString(conn, "world")
 	conn.CloseWrite()
 	if told, err := io.ReadAll(conn); string(told) != receipt("hello, world") || err != nil {

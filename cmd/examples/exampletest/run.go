@@ -58,6 +58,18 @@ func Dial(t *testing.T, addr net.Addr) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
+// AwaitClosed returns when nobody listens at addr any more.
+func AwaitClosed(addr net.Addr) {
+	for {
+		late, err := net.DialTimeout(addr.Network(), addr.String(), Patience)
+		if err != nil {
+			return
+		}
+		late.(*net.TCPConn).SetLinger(0) // it sends nothing that is to be kept
+		late.Close()
+	}
+}
+
 // Send sends a payload, ends the stream, and returns what the server says until its close.
 func Send(t *testing.T, addr net.Addr, payload []byte) (told string, err error) {
 	t.Helper()
