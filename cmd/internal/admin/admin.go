@@ -57,9 +57,9 @@ type Config struct {
 }
 
 const (
-	// Descriptors is how many descriptors a Server holds at the most: its connections,
+	// Descriptors is how many descriptors a Server holds at the most: its connections, one more,
 	// its listener, and some for what metrics are read from.
-	Descriptors = maxConns + 4
+	Descriptors = maxConns + 5
 
 	// maxProfiles bounds how many requests for profiles are served at a time.
 	maxProfiles = 2

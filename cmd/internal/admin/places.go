@@ -38,8 +38,8 @@ const (
 
 var patience = [...]time.Duration{idle: 0, fresh: firstRequest, answering: longAnswer}
 
-// places is a listener that has no more than so many connections open. Whoever connects
-// gets a place soon, whatever the others do, as long as fewer than n of them are streaming:
+// places is a listener that has no more than so many connections open, and one that waits to
+// be one of them. Whoever connects gets a place soon, whatever the others do, as long as fewer than n of them are streaming:
 // who has waited for the longest, or asks for nothing, makes room.
 type places struct {
 	net.Listener
@@ -56,30 +56,15 @@ func newPlaces(ln net.Listener, n int) *places {
 	return &places{Listener: ln, n: n, changed: make(chan struct{}, 1), closed: make(chan struct{}), taken: make(map[*place]struct{})}
 }
 
-// Accept waits until there may be one more, and then for it. It is for one goroutine at a
-// time.
+// Accept waits for the next connection, and then until there is room for it: so nobody has
+// to go as long as nobody comes. It is for one goroutine at a time.
 func (p *places) Accept() (net.Conn, error) {
-	for {
-		victim, wait := p.full(time.Now())
-		if victim != nil {
-			victim.Close()
-			continue
-		}
-		if wait == 0 {
-			break
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-p.changed:
-		case <-p.closed:
-			timer.Stop()
-			return nil, net.ErrClosed
-		}
-		timer.Stop()
-	}
 	conn, err := p.Listener.Accept()
 	if err != nil {
+		return nil, err
+	}
+	if err := p.makeRoom(); err != nil {
+		conn.Close()
 		return nil, err
 	}
 	c := &place{Conn: conn, of: p, standing: answering, since: time.Now()}
@@ -87,6 +72,29 @@ func (p *places) Accept() (net.Conn, error) {
 	defer p.mu.Unlock()
 	p.taken[c] = struct{}{}
 	return c, nil
+}
+
+// makeRoom returns when a place is free.
+func (p *places) makeRoom() error {
+	for {
+		victim, wait := p.full(time.Now())
+		if victim != nil {
+			victim.Close()
+			continue
+		}
+		if wait == 0 {
+			return nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-p.changed:
+		case <-p.closed:
+			timer.Stop()
+			return net.ErrClosed
+		}
+		timer.Stop()
+	}
 }
 
 // full returns who has to make room, or how long until that is to be asked again. If there
