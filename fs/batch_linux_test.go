@@ -1,8 +1,10 @@
 package fs
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -24,6 +26,8 @@ func newFakeDisk(t *testing.T) *fakeDisk {
 	d.syncs = func() error { return nil }
 	return d
 }
+
+func (d *fakeDisk) batches() bool { return true }
 
 func (d *fakeDisk) create(name string) (temporary, error) {
 	f, err := os.Create(filepath.Join(d.path, name))
@@ -291,6 +295,28 @@ func (bs *batches) waiting() int {
 }
 
 // A panic, whoever recovers it, leaves its batch.
+func TestWhereSmallFilesAreSyncedTogether(t *testing.T) {
+	for _, path := range []string{t.TempDir(), "/dev/shm", "/proc"} {
+		kind, err := exec.Command("stat", "-f", "-c", "%T", path).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		want := slices.Contains([]string{"ext2/ext3\n", "xfs\n"}, string(kind))
+		if got := batchesOn(dir); got != want {
+			t.Errorf("on %s, which is %s: %v, want %v", path, bytes.TrimSpace(kind), got, want)
+		}
+		dir.Close()
+		if batchesOn(dir) {
+			t.Errorf("on %s, which is closed", path)
+		}
+	}
+}
+
 func TestAPanicHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDisk(t)

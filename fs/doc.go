@@ -6,8 +6,8 @@
 // own name, and Abort removes it. There is no moment, and no crash, that leaves
 // part of a file under its name: the data is synced before the rename, and the
 // directory after it, before Commit returns. Commits that happen at the same
-// time share the sync of the directory and, if they are many, small files on a disk are
-// synced in batches (on Linux). A Store for which less will do is told so by
+// time share the sync of the directory and, if they are many, small files on ext4 and XFS
+// are synced in batches. A Store for which less will do is told so by
 // [WithDurability]; one that is to replace nothing, by [NoReplace].
 //
 //	store, err := fs.OpenDir("/srv/uploads")

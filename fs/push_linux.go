@@ -6,9 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pushes says whether pushOut does anything.
-const pushes = true
-
 // pushOut has the system begin to write so much of f to the disk (sync_file_range(2)).
 // That is no sync, and makes nothing durable. It returns when all of it has been handed
 // to the disk, and waits where the disk's queue is full: so no file gets far ahead of

@@ -4,8 +4,5 @@ package fs
 
 import "os"
 
-// pushes says whether pushOut does anything.
-const pushes = false
-
 // pushOut does nothing: only Linux can be asked to begin without being waited for.
 func pushOut(_ *os.File, _, _ int64) error { return nil }

@@ -56,7 +56,7 @@ type Store struct {
 	*options
 	dir     directory
 	group   groupSync
-	batches *batches
+	batches *batches                                 // nil: files are synced each by itself
 	push    func(f *os.File, from, size int64) error // pushOut
 	changes slots                                    // held by who creates, empties or removes a pending file
 	commits slots                                    // held by who commits one
@@ -93,7 +93,6 @@ func newStore(d directory, o *options) *Store {
 		options:    o,
 		dir:        d,
 		group:      groupSync{sync: func() error { return o.synced(d.sync()) }},
-		batches:    newBatches(),
 		push:       pushOut,
 		changes:    make(slots, maxChanges),
 		commits:    make(slots, maxCommits),
@@ -101,6 +100,9 @@ func newStore(d directory, o *options) *Store {
 		committing: make(map[string]struct{}),
 	}
 	s.committed.L = &s.mu
+	if b, ok := d.(batcher); ok && b.batches() {
+		s.batches = newBatches()
+	}
 	return s
 }
 
@@ -133,6 +135,9 @@ type (
 
 	// freer is a directory that knows what is free.
 	freer interface{ free() (int64, error) }
+
+	// batcher is a directory that knows whether its small files are synced sooner in batches.
+	batcher interface{ batches() bool }
 
 	// syncer is a directory that can make up for what was not synced.
 	syncer interface{ syncAll() error }
@@ -346,8 +351,8 @@ func (p *pendingFile) Commit() error {
 	leave := func() {}
 	defer func() { leave() }()
 	return p.commit(func() (err error) {
-		if pushes && len(p.store.commits) >= minBatched && p.small() {
-			leave, err = p.store.batches.sync(p)
+		if b := p.store.batches; b != nil && len(p.store.commits) >= minBatched && p.small() {
+			leave, err = b.sync(p)
 			return err
 		}
 		return p.sync()
