@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"golang.org/x/sys/unix"
 )
 
 // fakeDisk is a fakeDir whose files are ones of the system's.
@@ -19,6 +21,7 @@ type fakeDisk struct {
 	fakeDir
 	path    string
 	renames func() // nil: at once
+	each    bool   // files are to be synced each by itself
 }
 
 func newFakeDisk(t *testing.T) *fakeDisk {
@@ -27,7 +30,7 @@ func newFakeDisk(t *testing.T) *fakeDisk {
 	return d
 }
 
-func (d *fakeDisk) batches() bool { return true }
+func (d *fakeDisk) batches() bool { return !d.each }
 
 func (d *fakeDisk) create(name string) (temporary, error) {
 	f, err := os.Create(filepath.Join(d.path, name))
@@ -294,29 +297,47 @@ func (bs *batches) waiting() int {
 	return len(bs.next.files)
 }
 
-// A panic, whoever recovers it, leaves its batch.
 func TestWhereSmallFilesAreSyncedTogether(t *testing.T) {
-	for _, path := range []string{t.TempDir(), "/dev/shm", "/proc"} {
+	for kind, want := range map[int64]bool{
+		unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true,
+		unix.BTRFS_SUPER_MAGIC: false, unix.TMPFS_MAGIC: false, unix.NFS_SUPER_MAGIC: false,
+	} {
+		if got := batchesOnKind(kind); got != want {
+			t.Errorf("on filesystem %#x: %v, want %v", kind, got, want)
+		}
+	}
+	memory, err := os.MkdirTemp("/dev/shm", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(memory)
+	for _, path := range []string{t.TempDir(), memory} {
 		kind, err := exec.Command("stat", "-f", "-c", "%T", path).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir, err := os.Open(path)
+		s, err := OpenDir(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer dir.Close()
 		want := slices.Contains([]string{"ext2/ext3\n", "xfs\n"}, string(kind))
-		if got := batchesOn(dir); got != want {
-			t.Errorf("on %s, which is %s: %v, want %v", path, bytes.TrimSpace(kind), got, want)
+		if got := s.batches != nil; got != want {
+			t.Errorf("in %s, on %s: %v, want %v", path, bytes.TrimSpace(kind), got, want)
 		}
-		dir.Close()
-		if batchesOn(dir) {
-			t.Errorf("on %s, which is closed", path)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	d := newFakeDisk(t)
+	for _, want := range []bool{true, false} {
+		d.each = !want
+		if got := newStore(d, newOptions(nil)).batches != nil; got != want {
+			t.Errorf("where batches are %v: %v", want, got)
 		}
 	}
 }
 
+// A panic, whoever recovers it, leaves its batch.
 func TestAPanicHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDisk(t)

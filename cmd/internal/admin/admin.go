@@ -58,8 +58,8 @@ type Config struct {
 
 const (
 	// Descriptors is how many descriptors a Server holds at the most: its connections, one more,
-	// its listener, and some for what metrics are read from.
-	Descriptors = maxConns + 5
+	// its listener, and seven for what metrics, probes and profiles are read from.
+	Descriptors = maxConns + 9
 
 	// maxProfiles bounds how many requests for profiles are served at a time.
 	maxProfiles = 2

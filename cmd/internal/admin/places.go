@@ -203,9 +203,10 @@ func (c *place) Read(p []byte) (int, error) {
 
 // Close makes room for another.
 func (c *place) Close() error {
+	err := c.Conn.Close()
 	c.of.mu.Lock()
 	delete(c.of.taken, c)
 	c.of.mu.Unlock()
 	c.of.tell()
-	return c.Conn.Close()
+	return err
 }

@@ -301,6 +301,38 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+func TestNobodyHasToGoAsLongAsNobodyComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2
+		p := newPlaces(pipes{come: make(chan net.Conn, n)}, n)
+		for range n {
+			far, near := net.Pipe()
+			defer far.Close()
+			p.Listener.(pipes).come <- near
+			conn, err := p.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.change(conn.(*place), idle)
+		}
+		accepted := make(chan error, 1)
+		go func() {
+			_, err := p.Accept()
+			accepted <- err
+		}()
+		time.Sleep(time.Minute)
+		p.mu.Lock()
+		if got := len(p.taken); got != n {
+			t.Errorf("%d have a place, want %d", got, n)
+		}
+		p.mu.Unlock()
+		p.Close()
+		if err := <-accepted; err != net.ErrClosed {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAnAnswerThatNobodyTakesMakesRoom(t *testing.T) {
 	w := start(t, Config{}, false)
 	for i := range 1000 {
