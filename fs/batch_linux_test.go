@@ -19,18 +19,18 @@ import (
 // fakeDisk is a fakeDir whose files are ones of the system's.
 type fakeDisk struct {
 	fakeDir
-	path    string
-	renames func() // nil: at once
-	each    bool   // files are to be synced each by itself
+	path     string
+	renames  func() // nil: at once
+	batching bool
 }
 
 func newFakeDisk(t *testing.T) *fakeDisk {
-	d := &fakeDisk{path: t.TempDir()}
+	d := &fakeDisk{path: t.TempDir(), batching: true}
 	d.syncs = func() error { return nil }
 	return d
 }
 
-func (d *fakeDisk) batches() bool { return !d.each }
+func (d *fakeDisk) batches() bool { return d.batching }
 
 func (d *fakeDisk) create(name string) (temporary, error) {
 	f, err := os.Create(filepath.Join(d.path, name))
@@ -302,7 +302,7 @@ func TestWhereSmallFilesAreSyncedTogether(t *testing.T) {
 		unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true,
 		unix.BTRFS_SUPER_MAGIC: false, unix.TMPFS_MAGIC: false, unix.NFS_SUPER_MAGIC: false,
 	} {
-		if got := batchesOnKind(kind); got != want {
+		if got := batchesOn(kind); got != want {
 			t.Errorf("on filesystem %#x: %v, want %v", kind, got, want)
 		}
 	}
@@ -330,7 +330,7 @@ func TestWhereSmallFilesAreSyncedTogether(t *testing.T) {
 	}
 	d := newFakeDisk(t)
 	for _, want := range []bool{true, false} {
-		d.each = !want
+		d.batching = want
 		if got := newStore(d, newOptions(nil)).batches != nil; got != want {
 			t.Errorf("where batches are %v: %v", want, got)
 		}

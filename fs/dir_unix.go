@@ -133,8 +133,6 @@ func (d *disk) sweep(temp string) error {
 
 func (d *disk) sync() error { return d.self.Sync() }
 
-func (d *disk) batches() bool { return batchesOn(d.self) }
-
 func (d *disk) free() (int64, error) { return freeOn(d.self) }
 
 // syncAll syncs all that the directory's filesystem has not yet synced.

@@ -38,9 +38,10 @@ const (
 
 var patience = [...]time.Duration{idle: 0, fresh: firstRequest, answering: longAnswer}
 
-// places is a listener that has no more than so many connections open, and one that waits to
-// be one of them. Whoever connects gets a place soon, whatever the others do, as long as fewer than n of them are streaming:
-// who has waited for the longest, or asks for nothing, makes room.
+// places is a listener that has no more than n connections open, and one that waits to be
+// one of them. Whoever connects gets a place soon, whatever the others do, as long as fewer
+// than n of them are streaming: who has waited for the longest, or asks for nothing, makes
+// room.
 type places struct {
 	net.Listener
 	n       int
