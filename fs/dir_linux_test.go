@@ -118,6 +118,33 @@ func TestAMissingDirectoryIsMadeInAParentThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// A umask may take all away, and what was committed is none the worse for it.
+func TestAFileThatNobodyMayReadIsSyncedAtTheClose(t *testing.T) {
+	dir := openToAll(t)
+	asOrdinaryUser(t, func() {
+		s, err := OpenDir(dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		p, err := s.create("1.file")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f := &pendingFile{pending: p, filer: p.temporary.(filer)}
+		if err := f.File().Chmod(0); err != nil {
+			t.Error(err)
+		}
+		if err := f.CommitUnsynced(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("the close: %v", err)
+		}
+	})
+}
+
 // What others left, and will not let us look into, is not ours to judge.
 func TestASweepTellsOfWhatItMayNotOpen(t *testing.T) {
 	dir := openToAll(t)

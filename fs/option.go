@@ -90,7 +90,8 @@ func NoReplace() Option {
 // more to be had of such a filesystem. Without this option that goes for a directory
 // only, and unsaid; a file that cannot be synced is one that cannot be committed.
 //
-// warn is called by whoever commits, who waits for it.
+// warn is called by whoever commits, or closes the Store, who waits for it; it is not to use
+// the Store.
 func OnWarning(warn func(error)) Option {
 	return func(o *options) { o.onWarning = warn }
 }

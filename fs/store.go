@@ -69,7 +69,7 @@ type Store struct {
 	committing map[string]struct{} // the names that are being committed
 	committed  sync.Cond           // one of them is no longer
 	leaving    bool                // the directory is to be closed when there are none
-	unsynced   bool                // something was committed by CommitUnsynced
+	unsynced   []string            // what was committed by CommitUnsynced, up to maxUnsynced
 }
 
 // slots bounds how many do something at a time that waits for the disk. Whoever
@@ -140,7 +140,10 @@ type (
 	batcher interface{ batches() bool }
 
 	// syncer is a directory that can make up for what was not synced.
-	syncer interface{ syncAll() error }
+	syncer interface {
+		syncFile(name string) error // what the file of that name holds
+		syncAll() error             // all that its filesystem has
+	}
 )
 
 // Create begins a file that is to be visible as name once it is committed. The
@@ -291,11 +294,7 @@ func (s *Store) leave() error {
 		return nil
 	}
 	s.leaving = false
-	var err error
-	if s.unsynced && s.durability != None {
-		err = s.dir.(syncer).syncAll()
-	}
-	return errors.Join(err, s.dir.close())
+	return errors.Join(s.syncUnsynced(), s.dir.close())
 }
 
 func checkName(name string) error {
@@ -377,10 +376,15 @@ func (p *pendingFile) CommitUnsynced() error {
 		p.store.claim(p.name)
 		defer p.store.unclaim(p.name)
 	}
-	p.store.mu.Lock()
-	p.store.unsynced = true
-	p.store.mu.Unlock()
-	err := p.store.change(func() error { return p.rename(p.name, !p.store.noReplace) })
+	err := p.store.change(func() error {
+		if err := p.rename(p.name, !p.store.noReplace); err != nil {
+			return err
+		}
+		p.store.mu.Lock()
+		defer p.store.mu.Unlock()
+		p.store.leaveUnsynced(p.name)
+		return nil
+	})
 	if err != nil {
 		return errors.Join(err, p.abort())
 	}
