@@ -129,6 +129,9 @@ func listener(name string, port int) (address, socket string) {
 			return address, "socket:[" + f[9] + "]"
 		}
 	}
+	if s.Err() != nil {
+		return "", "" // the process has gone meanwhile
+	}
 	return "", ""
 }
 

@@ -102,7 +102,7 @@ func load(patterns []string) (facts, error) {
 		DepOnly                  bool
 		Module                   struct{ Path string }
 	}
-	// The compiler's own data is read, which it has made for go vet already.
+	// The compiler's own data is read, which it has made for staticcheck already.
 	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Name,Export,Module,DepOnly", "--"}, patterns...)...)
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64")
 	cmd.Stderr = os.Stderr

@@ -1,0 +1,52 @@
+// Lint is go vet, and what staticcheck has for single packages, on packages that it reads
+// from source. So it looks at the code for another system, as GOOS and GOARCH have it, without
+// compiling all that this imports for that system, which takes several times as long.
+//
+//	GOOS=windows lint PATTERN...
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/tools/go/analysis/checker"
+	"golang.org/x/tools/go/analysis/suite/vet"
+	"golang.org/x/tools/go/packages"
+	"honnef.co/go/tools/simple"
+	"honnef.co/go/tools/staticcheck"
+)
+
+func main() {
+	clean, err := lint(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lint:", err)
+	}
+	if err != nil || !clean {
+		os.Exit(1)
+	}
+}
+
+// lint prints what is wrong with the packages, and reports whether nothing is.
+func lint(patterns []string) (clean bool, err error) {
+	pkgs, err := packages.Load(&packages.Config{Mode: packages.LoadAllSyntax, Tests: true}, patterns...)
+	if err != nil {
+		return false, err
+	}
+	if packages.PrintErrors(pkgs) > 0 {
+		return false, nil
+	}
+	suite := vet.Suite
+	for _, a := range slices.Concat(staticcheck.Analyzers, simple.Analyzers) {
+		suite = append(suite, a.Analyzer)
+	}
+	found, err := checker.Analyze(suite, pkgs, nil)
+	if err != nil {
+		return false, err
+	}
+	clean = true
+	for _, of := range found.Roots {
+		clean = clean && of.Err == nil && len(of.Diagnostics) == 0
+	}
+	return clean, found.PrintText(os.Stderr, -1)
+}
