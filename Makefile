@@ -41,8 +41,10 @@ docs: build ## write man pages and completion scripts into bin/man and bin/compl
 run: build ## build, then save uploads to port $(PORT) in $(DIR)
 	bin/server $(PORT) $(DIR)
 
+# The tests of whole programs keep the machine busy by themselves, and look at time.
 test: go ## run all tests, with the race detector
-	$(GO) test -race -shuffle=on -timeout=10m ./...
+	$(GO) test -race -shuffle=on -timeout=10m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -race -shuffle=on -timeout=10m -p=1 ./integration/...
 
 test-kit: go ## try each mistake of the kit's reference by all criteria (seven minutes)
 	$(GO) test -race -timeout=20m ./integration/conformance -run=Mistake -exhaustive
