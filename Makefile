@@ -78,9 +78,10 @@ lint: go ## check format, modules, code for every system, and what is exported
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-ed: $$out"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) build -C .ci/tools -o $(CURDIR)/bin/lint ./lint
+	PATH="$$($(GO) env GOROOT)/bin:$$PATH"; \
 	for system in linux/amd64 linux/386 darwin/arm64 freebsd/amd64 windows/amd64; do \
 		GOOS=$${system%/*} GOARCH=$${system#*/} bin/lint ./... || exit 1; \
-	done
+	done; \
 	for dir in .ci/package .ci/tools integration/browser; do (cd $$dir && $(CURDIR)/bin/lint ./...) || exit 1; done
 	$(tool) staticcheck ./...
 	$(GO) mod tidy -C integration/browser -diff

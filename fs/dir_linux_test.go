@@ -118,8 +118,8 @@ func TestAMissingDirectoryIsMadeInAParentThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// A umask may take all away, and what was committed is none the worse for it.
-func TestAFileThatNobodyMayReadIsSyncedAtTheClose(t *testing.T) {
+// As the umask may have it.
+func TestAFileIsSyncedThatMayBeReadOrWritten(t *testing.T) {
 	dir := openToAll(t)
 	asOrdinaryUser(t, func() {
 		s, err := OpenDir(dir)
@@ -127,20 +127,15 @@ func TestAFileThatNobodyMayReadIsSyncedAtTheClose(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		p, err := s.create("1.file")
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		f := &pendingFile{pending: p, filer: p.temporary.(filer)}
-		if err := f.File().Chmod(0); err != nil {
-			t.Error(err)
-		}
-		if err := f.CommitUnsynced(); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("the close: %v", err)
+		defer s.Close()
+		for mode, want := range map[os.FileMode]error{0o600: nil, 0o400: nil, 0o200: nil, 0: syscall.EACCES} {
+			name := mode.String()[1:]
+			if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+				t.Error(err)
+			}
+			if err := s.dir.(syncer).syncFile(name); !errors.Is(err, want) {
+				t.Errorf("%s: %v; want %v", name, err, want)
+			}
 		}
 	})
 }

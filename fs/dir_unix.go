@@ -136,19 +136,21 @@ func (d *disk) sync() error { return d.self.Sync() }
 func (d *disk) free() (int64, error) { return freeOn(d.self) }
 
 func (d *disk) syncFile(name string) error {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return d.syncAll() // the umask has it that not even we may read it
-	case err != nil:
-		return err
+	fi, err := d.root.Lstat(name)
+	if err != nil || !fi.Mode().IsRegular() {
+		return ignoreNotExist(err)
+	}
+	// The umask may have it that not even its owner may read it.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, os.ErrPermission) {
+		f, err = d.root.OpenFile(name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		return ignoreNotExist(err)
 	}
 	defer f.Close()
 	return f.Sync()
 }
-
-// syncAll syncs all that the directory's filesystem has not yet synced.
-func (d *disk) syncAll() error { return syncFilesystem(d.self) }
 
 func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }
 

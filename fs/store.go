@@ -69,7 +69,7 @@ type Store struct {
 	committing map[string]struct{} // the names that are being committed
 	committed  sync.Cond           // one of them is no longer
 	leaving    bool                // the directory is to be closed when there are none
-	unsynced   []string            // what was committed by CommitUnsynced, up to maxUnsynced
+	unsynced   unsynced            // what was committed by CommitUnsynced
 }
 
 // slots bounds how many do something at a time that waits for the disk. Whoever
@@ -139,11 +139,9 @@ type (
 	// batcher is a directory that knows whether its small files are synced sooner in batches.
 	batcher interface{ batches() bool }
 
-	// syncer is a directory that can make up for what was not synced.
-	syncer interface {
-		syncFile(name string) error // what the file of that name holds
-		syncAll() error             // all that its filesystem has
-	}
+	// syncer is a directory that can make up for what was not synced: of a file by its name,
+	// unless that is no file's, or nobody's, any longer.
+	syncer interface{ syncFile(name string) error }
 )
 
 // Create begins a file that is to be visible as name once it is committed. The
@@ -277,6 +275,10 @@ func (s *Store) Close() error {
 	s.closed.Store(true)
 	s.life.Lock()
 	defer s.life.Unlock()
+	return errors.Join(s.removePending(), s.syncUnsynced(), s.leaveDirectory())
+}
+
+func (s *Store) removePending() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
@@ -284,8 +286,14 @@ func (s *Store) Close() error {
 		errs = append(errs, s.dir.remove(temp))
 	}
 	clear(s.temps)
+	return errors.Join(errs...)
+}
+
+func (s *Store) leaveDirectory() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.leaving = true
-	return errors.Join(append(errs, s.leave())...)
+	return s.leave()
 }
 
 // leave closes the directory if nobody needs it any longer. s.mu is held.
@@ -294,7 +302,7 @@ func (s *Store) leave() error {
 		return nil
 	}
 	s.leaving = false
-	return errors.Join(s.syncUnsynced(), s.dir.close())
+	return s.dir.close()
 }
 
 func checkName(name string) error {
@@ -364,26 +372,37 @@ func (p *pendingFile) small() bool {
 	return err == nil && size <= maxBatched
 }
 
-// CommitUnsynced makes the file visible as Commit does, but leaves it to the
-// Store's Close to sync it, with all others that were committed so. It is for
-// when a process is about to end, and has no time for a sync each.
+// CommitUnsynced makes the file visible as Commit does, but leaves it to the Store's Close
+// to sync it, together with all others that were committed so, or to a later
+// CommitUnsynced when there are thousands. It is for when a process is about to end, and
+// for what nobody waits for. The file is synced by its name: whoever gives it another sees to
+// that himself.
 func (p *pendingFile) CommitUnsynced() error {
-	if _, ok := p.store.dir.(syncer); !ok || p.ended || p.pushErr != nil {
+	if p.ended || p.pushErr != nil || !p.store.takesUnsynced() {
 		return p.Commit()
 	}
+	if err := p.commitUnsynced(); err != nil {
+		return err
+	}
+	p.store.syncMany()
+	return nil
+}
+
+func (p *pendingFile) commitUnsynced() error {
 	defer p.end()
 	if p.store.noReplace {
 		p.store.claim(p.name)
 		defer p.store.unclaim(p.name)
 	}
+	before := p.store.group.failures()
 	err := p.store.change(func() error {
-		if err := p.rename(p.name, !p.store.noReplace); err != nil {
-			return err
+		err := p.rename(p.name, !p.store.noReplace)
+		if err == nil || errors.Is(err, os.ErrExist) {
+			p.store.mu.Lock()
+			defer p.store.mu.Unlock()
+			p.store.unsynced.add(p.name, before)
 		}
-		p.store.mu.Lock()
-		defer p.store.mu.Unlock()
-		p.store.leaveUnsynced(p.name)
-		return nil
+		return err
 	})
 	if err != nil {
 		return errors.Join(err, p.abort())

@@ -3,59 +3,121 @@ package fs
 import (
 	"errors"
 	"fmt"
-	"os"
+	"maps"
+	"slices"
 	"sync"
 )
 
-// maxUnsynced is how many names of files that have yet to be synced a Store keeps. It may
-// live for long, with ever more of them.
-const maxUnsynced = 1024
+// unsynced are names of files that were committed and have yet to be synced, each with the
+// failures that there were before it had its name.
+//
+// They are synced each by itself. To sync the whole filesystem would be half the work, but
+// waits for what anybody else has written to it, be it gigabytes, and a process cannot end
+// before that has: a thread in syncfs(2), or in fsync(2), sleeps uninterruptibly.
+type unsynced struct {
+	files   map[string]failures
+	syncing bool  // somebody does, since there were too many
+	err     error // of that
+}
 
-// leaveUnsynced leaves it to Close to sync the file. s.mu is held.
-func (s *Store) leaveUnsynced(name string) {
-	if len(s.unsynced) < maxUnsynced {
-		s.unsynced = append(s.unsynced, name)
+// maxUnsynced is how many a Store keeps before somebody syncs them: it may live for long, with
+// ever more of them.
+const maxUnsynced = 8192
+
+func (u *unsynced) add(name string, before failures) {
+	if u.files == nil {
+		u.files = make(map[string]failures)
+	}
+	if _, older := u.files[name]; !older {
+		u.files[name] = before
 	}
 }
 
-// syncUnsynced syncs what has been left to Close. That is each file by itself as long as
-// all are known: to sync the whole filesystem is less work for many of them, but waits for what
-// anybody else has written to it, be it gigabytes, and a process cannot end before that has
-// (a thread in syncfs(2) sleeps uninterruptibly). s.mu is held.
-func (s *Store) syncUnsynced() error {
-	switch {
-	case len(s.unsynced) == 0 || s.durability == None:
-		return nil
-	case len(s.unsynced) == maxUnsynced:
-		return s.dir.(syncer).syncAll()
+func (u *unsynced) full() bool { return len(u.files) >= maxUnsynced }
+
+// takesUnsynced reports whether a sync can be left for later. It cannot where nothing is
+// to be synced, or nobody keeps up with it.
+func (s *Store) takesUnsynced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.dir.(syncer)
+	return ok && s.durability != None && !s.unsynced.full()
+}
+
+// syncMany syncs what has been left for later if that is too much. What goes wrong is for Close
+// to tell.
+func (s *Store) syncMany() {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	files := s.takeMany()
+	if files == nil {
+		return
 	}
-	before := s.group.failures()
-	errs := make([]error, len(s.unsynced))
-	atOnce := make(slots, maxCommits)
+	err := s.syncFiles(files, maxChanges) // others have commits to make meanwhile
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsynced.syncing = false
+	if s.unsynced.err == nil {
+		s.unsynced.err = err
+	}
+}
+
+func (s *Store) takeMany() map[string]failures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := &s.unsynced
+	if !u.full() || u.syncing || s.closed.Load() {
+		return nil
+	}
+	files := u.files
+	u.files, u.syncing = nil, true
+	return files
+}
+
+// syncUnsynced syncs what has been left for later, when nothing can be added to it.
+func (s *Store) syncUnsynced() error {
+	s.mu.Lock()
+	u := s.unsynced
+	s.unsynced = unsynced{}
+	s.mu.Unlock()
+	return errors.Join(u.err, s.syncFiles(u.files, maxCommits))
+}
+
+// syncFiles syncs the files of these names, so many at a time, and then the names. Of several
+// failures one is returned: the others would say the same.
+func (s *Store) syncFiles(files map[string]failures, atOnce int) error {
+	if len(files) == 0 {
+		return nil
+	}
+	names := slices.Collect(maps.Keys(files))
+	errs := make([]error, len(names))
+	turns := make(slots, atOnce)
 	var wg sync.WaitGroup
-	for i, name := range s.unsynced {
-		atOnce.acquire()
+	for i, name := range names {
+		turns.acquire()
 		wg.Go(func() {
-			defer atOnce.release()
-			errs[i] = s.syncFile(name)
+			defer turns.release()
+			errs[i] = s.dir.(syncer).syncFile(name)
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err // many more would say the same
+	var first error
+	note := func(name string, err error) {
+		if err != nil && first == nil {
+			first = fmt.Errorf("sync %s: %w", name, err)
 		}
 	}
-	return s.syncNames(before)
-}
-
-func (s *Store) syncFile(name string) error {
-	err := s.syncedFile(s.dir.(syncer).syncFile(name))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // somebody has removed it since
+	for i, name := range names {
+		note(name, s.syncedFile(errs[i]))
 	}
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", name, err)
+	if s.durability == Full {
+		err := s.group.Sync()
+		for name, before := range files {
+			if err == nil {
+				err = before.since()
+			}
+			note(name, err)
+		}
 	}
-	return nil
+	return first
 }

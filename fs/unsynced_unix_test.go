@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -87,10 +88,11 @@ func TestCommitUnsyncedAfterTheCloseLeavesNothing(t *testing.T) {
 // syncedDisk is a disk that records what is synced.
 type syncedDisk struct {
 	*disk
-	fail func(name string) error // what the sync of a file comes to
+	file func(name string) error // called by a sync of a file
+	self func() error            // called by one of the directory
 
 	mu     sync.Mutex
-	synced []string // names of files, "." for the directory, "*" for all
+	synced []string // names of files, "." for the directory
 }
 
 func (d *syncedDisk) record(name string) {
@@ -99,12 +101,38 @@ func (d *syncedDisk) record(name string) {
 	d.synced = append(d.synced, name)
 }
 
-func (d *syncedDisk) sync() error    { d.record("."); return d.disk.sync() }
-func (d *syncedDisk) syncAll() error { d.record("*"); return d.disk.syncAll() }
+func (d *syncedDisk) sync() error {
+	d.record(".")
+	return errors.Join(d.self(), d.disk.sync())
+}
 
 func (d *syncedDisk) syncFile(name string) error {
 	d.record(name)
-	return errors.Join(d.disk.syncFile(name), d.fail(name))
+	return errors.Join(d.file(name), d.disk.syncFile(name))
+}
+
+// has checks what was synced since it was last called: files in any order, and then the
+// directory, if at all.
+func (d *syncedDisk) has(t *testing.T, when string, want ...string) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	got := d.synced
+	d.synced = nil
+	files := len(got)
+	if files > 0 && got[files-1] == "." {
+		files--
+	}
+	slices.Sort(got[:files])
+	want = slices.Clone(want)
+	if n := len(want); n > 0 && want[n-1] == "." {
+		slices.Sort(want[:n-1])
+	} else {
+		slices.Sort(want)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: synced are %d, %.100q; want %d, %.100q", when, len(got), got, len(want), want)
+	}
 }
 
 func newSyncedDisk(t *testing.T, opts ...Option) (*Store, *syncedDisk) {
@@ -113,89 +141,198 @@ func newSyncedDisk(t *testing.T, opts ...Option) (*Store, *syncedDisk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &syncedDisk{disk: s.dir.(*disk), fail: func(string) error { return nil }}
+	d := &syncedDisk{disk: s.dir.(*disk), file: func(string) error { return nil }, self: func() error { return nil }}
 	return newStore(d, newOptions(opts)), d
 }
 
-func commitUnsynced(t *testing.T, s *Store, name string) {
+func commitUnsynced(t *testing.T, s *Store, names ...string) {
 	t.Helper()
-	p, err := s.Create(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, p, "ERROR")
-	if err := p.(unsyncedCommitter).CommitUnsynced(); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		p, err := s.Create(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, p, "ERROR")
+		if err := p.(unsyncedCommitter).CommitUnsynced(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
+var few = []string{"1.file", "2.file", "3.file"}
+
 // To sync the filesystem would wait for what others have written.
 func TestACloseSyncsWhatIsUnsyncedAndNothingElse(t *testing.T) {
-	few := []string{"1.file", "2.file", "3.file"}
-	many := make([]string, maxUnsynced+1)
-	for i := range many {
-		many[i] = fmt.Sprintf("%d.file", i)
-	}
 	for _, test := range []struct {
 		name       string
 		durability Durability
 		files      []string
-		want       []string // in any order, but for the last
+		want       []string
 	}{
 		{"nothing", Full, nil, nil},
 		{"few", Full, few, append(slices.Clone(few), ".")},
-		{"few, by their files", File, few, few},
+		{"one again and again", Full, []string{"1.file", "1.file", "1.file"}, []string{"1.file", "."}},
+		{"few, but no names", File, few, few},
 		{"few that need none", None, few, nil},
-		{"as many as are known", Full, many[:maxUnsynced-1], append(slices.Clone(many[:maxUnsynced-1]), ".")},
-		{"too many to be known", Full, many, []string{"*"}},
-		{"too many that need none", None, many, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			s, d := newSyncedDisk(t, WithDurability(test.durability))
-			for _, name := range test.files {
-				commitUnsynced(t, s, name)
-			}
-			if len(d.synced) > 0 {
-				t.Errorf("synced before the close: %q", d.synced)
-			}
+			commitUnsynced(t, s, test.files...)
+			d.has(t, "before the close")
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			got, want := d.synced, slices.Clone(test.want)
-			if test.durability == Full && len(got) > 0 && got[len(got)-1] != want[len(want)-1] {
-				t.Errorf("the last to be synced is %q", got[len(got)-1])
-			}
-			slices.Sort(got)
-			slices.Sort(want)
-			if !slices.Equal(got, want) {
-				t.Errorf("%d were synced, %q; want %d", len(got), got[:min(len(got), 9)], len(want))
-			}
+			d.has(t, "at the close", test.want...)
 		})
 	}
 }
 
-func TestACloseTellsOfASyncThatFails(t *testing.T) {
+// Nor is there an end to what a store would have to keep in mind.
+func TestTooManyUnsyncedAreSyncedBeforeTheClose(t *testing.T) {
 	s, d := newSyncedDisk(t)
-	d.fail = func(name string) error {
-		if name == "2.file" {
+	names := make([]string, maxUnsynced)
+	for i := range names {
+		names[i] = fmt.Sprintf("%d.file", i)
+	}
+	var wg sync.WaitGroup
+	for some := range slices.Chunk(names[1:], 1000) {
+		wg.Go(func() { commitUnsynced(t, s, some...) })
+	}
+	wg.Wait()
+	d.has(t, "when there is room for one more")
+	d.file = func(name string) error {
+		if name == "7.file" {
 			return syscall.EIO
 		}
 		return nil
 	}
-	for _, name := range []string{"1.file", "2.file", "3.file"} {
-		commitUnsynced(t, s, name)
+	commitUnsynced(t, s, names[0])
+	d.has(t, "when there is none", append(names, ".")...)
+	commitUnsynced(t, s, few...)
+	d.has(t, "begun anew")
+	if err := s.Close(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "7.file") {
+		t.Errorf("the close: %v", err)
 	}
-	if err := s.Close(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "2.file") {
+	d.has(t, "at the close", append(slices.Clone(few), ".")...)
+}
+
+// Who comes when there are too many, and these are being synced, syncs by himself.
+func TestTooManyUnsyncedWhileOthersAreSynced(t *testing.T) {
+	s, d := newSyncedDisk(t)
+	s.unsynced.syncing = true
+	for i := range maxUnsynced {
+		s.unsynced.add(fmt.Sprintf("%d.file", i), s.group.failures())
+	}
+	commitUnsynced(t, s, "none.file")
+	d.has(t, "by himself", ".") // and the file, which is open
+	if _, left := s.unsynced.files["none.file"]; left {
+		t.Error("it is left for later")
+	}
+}
+
+func TestACloseSyncsSoManyFilesAtATime(t *testing.T) {
+	s, d := newSyncedDisk(t)
+	for i := range 3 * maxCommits {
+		commitUnsynced(t, s, fmt.Sprintf("%d.file", i))
+	}
+	var calls, inside atomic.Int64
+	full := make(chan struct{})
+	d.file = func(string) error {
+		if n := inside.Add(1); n > maxCommits {
+			t.Errorf("%d files are synced at a time", n)
+		}
+		defer inside.Add(-1)
+		if calls.Add(1) == maxCommits {
+			close(full)
+		}
+		<-full
+		return nil
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What does fail is told, and all else is synced nevertheless.
+func TestACloseTellsOfASyncThatFails(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(d *syncedDisk)
+		says string
+	}{
+		{"of a file", func(d *syncedDisk) {
+			d.file = func(name string) error {
+				if name == "2.file" {
+					return syscall.EIO
+				}
+				return nil
+			}
+		}, "2.file"},
+		{"of the directory", func(d *syncedDisk) { d.self = func() error { return syscall.EIO } }, ".file"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, d := newSyncedDisk(t)
+			test.fail(d)
+			commitUnsynced(t, s, few...)
+			if err := s.Close(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("the close: %v", err)
+			}
+			d.has(t, "at the close", append(slices.Clone(few), ".")...)
+		})
+	}
+}
+
+// The system has forgotten then what it could not write.
+func TestACloseTellsOfASyncOfTheDirectoryThatFailedBefore(t *testing.T) {
+	s, d := newSyncedDisk(t)
+	commitUnsynced(t, s, "1.file")
+	d.self = func() error { return syscall.EIO }
+	if err := s.WriteFile("2.file", nil); !errors.Is(err, syscall.EIO) {
+		t.Errorf("the commit: %v", err)
+	}
+	d.self = func() error { return nil }
+	if err := s.Close(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the close: %v", err)
 	}
 }
 
-func TestACloseNeedNotSyncWhatIsGone(t *testing.T) {
-	s, _ := newSyncedDisk(t)
+// The last of those closes the directory, and not a sync.
+func TestACloseSyncsAlsoWhileACommitIsUnderWay(t *testing.T) {
+	s, d := newSyncedDisk(t)
 	commitUnsynced(t, s, "1.file")
-	if err := s.Remove("1.file"); err != nil {
-		t.Fatal(err)
+	syncing, goOn := make(chan struct{}), make(chan struct{})
+	d.self = sync.OnceValue(func() error { close(syncing); <-goOn; return nil })
+	committed := make(chan error)
+	go func() { committed <- s.WriteFile("2.file", nil) }()
+	<-syncing
+	d.file = func(name string) error { close(goOn); return nil }
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-committed; err != nil {
+		t.Error(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Equal(d.synced, []string{".", "1.file", "."}) {
+		t.Errorf("synced are %q", d.synced)
+	}
+}
+
+// Others do what they like with what is in the directory.
+func TestACloseLeavesAloneWhatIsNoFileOfItsOwn(t *testing.T) {
+	s, d := newSyncedDisk(t, OnWarning(func(err error) { t.Error(err) }))
+	commitUnsynced(t, s, "gone.file", "link.file", "fifo.file", "dir.file", "1.file")
+	at := func(name string) string { return filepath.Join(d.root.Name(), name) }
+	for _, name := range []string{"gone.file", "link.file", "fifo.file", "dir.file"} {
+		if err := os.Remove(at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range []error{os.Symlink("/", at("link.file")), syscall.Mkfifo(at("fifo.file"), 0o666), os.Mkdir(at("dir.file"), 0o777)} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Errorf("the close: %v", err)
@@ -205,12 +342,32 @@ func TestACloseNeedNotSyncWhatIsGone(t *testing.T) {
 func TestACloseWarnsOfAFilesystemThatCannotSync(t *testing.T) {
 	var warnings []error
 	s, d := newSyncedDisk(t, OnWarning(func(err error) { warnings = append(warnings, err) }))
-	d.fail = func(string) error { return syscall.EINVAL }
-	commitUnsynced(t, s, "1.file")
+	d.file = func(string) error { return syscall.EINVAL }
+	commitUnsynced(t, s, few...)
 	if err := s.Close(); err != nil {
 		t.Errorf("the close: %v", err)
 	}
 	if len(warnings) != 1 || !errors.Is(warnings[0], ErrCannotSync) {
 		t.Errorf("warnings: %v", warnings)
 	}
+}
+
+// What is there in place of a file that must not be replaced is as durable as that would be.
+func TestWhatIsNotReplacedUnsyncedIsSynced(t *testing.T) {
+	s, d := newSyncedDisk(t, NoReplace())
+	commitUnsynced(t, s, "1.file")
+	p, err := s.Create(t.Context(), "2.file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.root.Name(), "2.file"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.(unsyncedCommitter).CommitUnsynced(); !errors.Is(err, os.ErrExist) {
+		t.Errorf("the commit: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	d.has(t, "at the close", "1.file", "2.file", ".")
 }

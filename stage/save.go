@@ -41,7 +41,7 @@ type Resetter interface {
 }
 
 // UnsyncedCommitter is a [Pending] that can be committed without being made
-// durable at once: the store does that for many together when it is closed. [Save]
+// durable at once: the store does that later, for many together, and when it is closed. [Save]
 // commits its Mark so when the server is stopped, and for a peer that has too many
 // connections.
 type UnsyncedCommitter interface {

@@ -143,7 +143,11 @@ func (p *program) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot save files in %q: %w", p.FileDir, err)
 	}
-	defer store.Close()
+	defer func() {
+		if err := store.Close(); err != nil {
+			cli.Complain(fmt.Errorf("cannot leave all in %q as it should be: %w", p.FileDir, err))
+		}
+	}()
 	if err := store.Sweep(stage.IsNumberedFile); err != nil {
 		cli.ComplainOf("storage warning")(fmt.Errorf("cannot remove all that an earlier run left in %q: %w", p.FileDir, err))
 	}

@@ -117,22 +117,19 @@ func listener(name string, port int) (address, socket string) {
 		return "", "" // the process has gone, or there is no IPv6
 	}
 	defer table.Close()
-	s := bufio.NewScanner(table)
-	s.Scan() // the heads of the columns
-	for s.Scan() {
+	lines := bufio.NewReader(table)
+	lines.ReadString('\n') // the heads of the columns
+	for {
+		line, err := lines.ReadString('\n')
 		const listens = "0A"
-		f := strings.Fields(s.Text())
-		if len(f) < 10 || f[3] != listens {
-			break
+		f := strings.Fields(line)
+		if err != nil || len(f) < 10 || f[3] != listens {
+			return "", ""
 		}
 		if address, ok := strings.CutSuffix(f[1], fmt.Sprintf(":%04X", port)); ok {
 			return address, "socket:[" + f[9] + "]"
 		}
 	}
-	if s.Err() != nil {
-		return "", "" // the process has gone meanwhile
-	}
-	return "", ""
 }
 
 // FreePort is a port of IPv4 that nobody uses. It is one of those that the system

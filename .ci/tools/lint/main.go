@@ -1,5 +1,5 @@
-// Lint is go vet, and what staticcheck has for single packages, on packages that it reads
-// from source. So it looks at the code for another system, as GOOS and GOARCH have it, without
+// Lint is go vet, and staticcheck but for what is unused, on packages that it reads from
+// source. So it looks at the code for another system, as GOOS and GOARCH have it, without
 // compiling all that this imports for that system, which takes several times as long.
 //
 //	GOOS=windows lint PATTERN...
@@ -15,6 +15,7 @@ import (
 	"golang.org/x/tools/go/packages"
 	"honnef.co/go/tools/simple"
 	"honnef.co/go/tools/staticcheck"
+	"honnef.co/go/tools/stylecheck"
 )
 
 func main() {
@@ -33,12 +34,17 @@ func lint(patterns []string) (clean bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if len(pkgs) == 0 {
+		return false, fmt.Errorf("no packages match %q", patterns)
+	}
 	if packages.PrintErrors(pkgs) > 0 {
 		return false, nil
 	}
 	suite := vet.Suite
-	for _, a := range slices.Concat(staticcheck.Analyzers, simple.Analyzers) {
-		suite = append(suite, a.Analyzer)
+	for _, a := range slices.Concat(staticcheck.Analyzers, simple.Analyzers, stylecheck.Analyzers) {
+		if !a.Doc.NonDefault {
+			suite = append(suite, a.Analyzer)
+		}
 	}
 	found, err := checker.Analyze(suite, pkgs, nil)
 	if err != nil {
