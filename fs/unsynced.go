@@ -28,9 +28,7 @@ func (u *unsynced) add(name string, before failures) {
 	if u.files == nil {
 		u.files = make(map[string]failures)
 	}
-	if _, older := u.files[name]; !older {
-		u.files[name] = before
-	}
+	u.files[name] = before
 }
 
 func (u *unsynced) full() bool { return len(u.files) >= maxUnsynced }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/spf13/afero"
 )
@@ -208,6 +209,9 @@ func TestTooManyUnsyncedAreSyncedBeforeTheClose(t *testing.T) {
 	}
 	commitUnsynced(t, s, names[0])
 	d.has(t, "when there is none", append(names, ".")...)
+	if s.unsynced.syncing {
+		t.Error("nobody will sync the next")
+	}
 	commitUnsynced(t, s, few...)
 	d.has(t, "begun anew")
 	if err := s.Close(); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "7.file") {
@@ -231,26 +235,25 @@ func TestTooManyUnsyncedWhileOthersAreSynced(t *testing.T) {
 }
 
 func TestACloseSyncsSoManyFilesAtATime(t *testing.T) {
-	s, d := newSyncedDisk(t)
-	for i := range 3 * maxCommits {
-		commitUnsynced(t, s, fmt.Sprintf("%d.file", i))
-	}
-	var calls, inside atomic.Int64
-	full := make(chan struct{})
-	d.file = func(string) error {
-		if n := inside.Add(1); n > maxCommits {
-			t.Errorf("%d files are synced at a time", n)
+	synctest.Test(t, func(t *testing.T) {
+		s, d := newSyncedDisk(t)
+		for i := range 3 * maxCommits {
+			commitUnsynced(t, s, fmt.Sprintf("%d.file", i))
 		}
-		defer inside.Add(-1)
-		if calls.Add(1) == maxCommits {
-			close(full)
+		var begun atomic.Int64
+		goOn := make(chan struct{})
+		d.file = func(string) error { begun.Add(1); <-goOn; return nil }
+		closed := make(chan error)
+		go func() { closed <- s.Close() }()
+		synctest.Wait()
+		if n := begun.Load(); n != maxCommits {
+			t.Errorf("%d files are synced at a time; want %d", n, maxCommits)
 		}
-		<-full
-		return nil
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+		close(goOn)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // What does fail is told, and all else is synced nevertheless.
@@ -286,13 +289,24 @@ func TestACloseTellsOfASyncThatFails(t *testing.T) {
 func TestACloseTellsOfASyncOfTheDirectoryThatFailedBefore(t *testing.T) {
 	s, d := newSyncedDisk(t)
 	commitUnsynced(t, s, "1.file")
-	d.self = func() error { return syscall.EIO }
-	if err := s.WriteFile("2.file", nil); !errors.Is(err, syscall.EIO) {
-		t.Errorf("the commit: %v", err)
+	failOnce := func() {
+		t.Helper()
+		d.self = func() error { return syscall.EIO }
+		if err := s.WriteFile("2.file", nil); !errors.Is(err, syscall.EIO) {
+			t.Errorf("the commit: %v", err)
+		}
+		d.self = func() error { return nil }
 	}
-	d.self = func() error { return nil }
+	failOnce()
 	if err := s.Close(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the close: %v", err)
+	}
+
+	s, d = newSyncedDisk(t)
+	failOnce()
+	commitUnsynced(t, s, "1.file")
+	if err := s.Close(); err != nil {
+		t.Errorf("the close, where nothing was left at that time: %v", err)
 	}
 }
 
