@@ -14,10 +14,13 @@ import (
 // of complaint that holds words.
 func refuse(t *testing.T, l launch, code int, words ...string) {
 	t.Helper()
-	p := l.start(t)
-	if got := p.exit(); got != code {
-		t.Errorf("exit code %d; want %d", got, code)
-	}
+	var p *program
+	change(func() {
+		p = l.start(t)
+		if got := p.exit(); got != code {
+			t.Errorf("exit code %d; want %d", got, code)
+		}
+	})
 	said := p.complaint()
 	p.silent()
 	for _, trace := range []string{"goroutine ", "panic", ".go:"} {

@@ -88,6 +88,19 @@ func busy(t *testing.T) {
 	t.Cleanup(func() { <-turns })
 }
 
+// changes are taken by who starts a program and waits for what it does at once, or stops it
+// and waits for its end. That is the most work of all, above all for one with the race
+// detector, and what tests look at most closely; those that have waited for the same
+// ten seconds would all do it in the same moment.
+var changes = make(chan struct{}, 2)
+
+// change does so in its turn.
+func change(do func()) {
+	changes <- struct{}{}
+	defer func() { <-changes }()
+	do()
+}
+
 const (
 	// A program is to be gone this long after a signal, or wrong arguments.
 	atOnce = time.Second

@@ -111,10 +111,12 @@ func serve(t *testing.T, program string, options ...option) *service {
 			args = append(args, s.dir.path)
 		}
 		l.args = append(args, l.args...)
-		s.program = l.start(t)
-		if !poll(func() bool { return s.listensOn(s.port) || !s.running() }) {
-			t.Fatalf("%s does not listen", program)
-		}
+		change(func() {
+			s.program = l.start(t)
+			if !poll(func() bool { return s.listensOn(s.port) || !s.running() }) {
+				t.Fatalf("%s does not listen", program)
+			}
+		})
 		if s.running() {
 			if s.started != nil {
 				s.started()
@@ -183,10 +185,12 @@ func (s *service) stop(more ...outcome) {
 // halt stops the service by a signal, and checks that it exits as it should.
 func (s *service) halt(sig os.Signal) {
 	s.t.Helper()
-	s.signal(sig)
-	if code := s.exit(); code != 0 {
-		s.t.Errorf("exit code %d after %v; want 0", code, sig)
-	}
+	change(func() {
+		s.signal(sig)
+		if code := s.exit(); code != 0 {
+			s.t.Errorf("exit code %d after %v; want 0", code, sig)
+		}
+	})
 	ln, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", s.port))
 	if err != nil {
 		s.t.Errorf("the port is not free again: %v", err)
