@@ -431,8 +431,7 @@ func TestSilenceInTheHandshakeOfTLS(t *testing.T) {
 		s.outcome(failed)
 		takes(t, time.Second, func() error { return s.connect().send("\x16\x03\x01").fin() })
 		s.outcome(failed)
-		silent := a.client(s.port, "localhost").half()
-		takes(t, time.Second, silent.end) // orderly: it has not ended its stream
+		takes(t, time.Second, func() error { return a.client(s.port, "localhost").half().end() }) // orderly: it has not ended its stream
 		s.stop(failed)
 
 		s = serve(t, program, with(append(a.show("server"), "--handshake-timeout=1s")...))
