@@ -175,3 +175,15 @@ func TestADirectoryThatTakesNoFilesIsAnErrorAtTheOpening(t *testing.T) {
 		}
 	}
 }
+
+// No sync can be seen to work, but one that cannot is one that was tried.
+func TestAFileIsSynced(t *testing.T) {
+	root, err := os.OpenRoot("/proc/self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := (&disk{root: root}).syncFile("comm"); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("a sync of what cannot be synced: %v", err)
+	}
+}
