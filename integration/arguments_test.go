@@ -14,13 +14,10 @@ import (
 // of complaint that holds words.
 func refuse(t *testing.T, l launch, code int, words ...string) {
 	t.Helper()
-	var p *program
-	change(func() {
-		p = l.start(t)
-		if got := p.exit(); got != code {
-			t.Errorf("exit code %d; want %d", got, code)
-		}
-	})
+	p, got := l.run(t)
+	if got != code {
+		t.Errorf("exit code %d; want %d", got, code)
+	}
 	said := p.complaint()
 	p.silent()
 	for _, trace := range []string{"goroutine ", "panic", ".go:"} {
@@ -68,8 +65,8 @@ func TestProgramsTellHowTheyAreUsed(t *testing.T) {
 		for flag, want := range map[string]string{"--help": "Usage: " + program + " ", "-h": "--version", "--version": program + " "} {
 			t.Run(flag, func(t *testing.T) {
 				work := newDirectory(t)
-				p := launch{program: program, args: []string{flag}, workDir: work.path}.start(t)
-				if code := p.exit(); code != 0 {
+				p, code := launch{program: program, args: []string{flag}, workDir: work.path}.run(t)
+				if code != 0 {
 					t.Errorf("exit code %d", code)
 				}
 				if said := strings.Join(p.stdout.rest(), ""); !strings.Contains(said, want) {
@@ -97,8 +94,8 @@ func TestWhatNobodyReadsIsNoComplaint(t *testing.T) {
 			r, w, err := os.Pipe()
 			check(t, err)
 			check(t, r.Close())
-			p := launch{program: program, args: []string{flag}, stdout: w}.start(t)
-			if code := p.exit(); code != 1 {
+			p, code := launch{program: program, args: []string{flag}, stdout: w}.run(t)
+			if code != 1 {
 				t.Errorf("%s: exit code %d", flag, code)
 			}
 			p.silent()
@@ -114,8 +111,8 @@ func TestWhatCannotBeShownIsTold(t *testing.T) {
 		for _, flag := range shows {
 			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 			check(t, err)
-			p := launch{program: program, args: []string{flag}, stdout: full}.start(t)
-			if code := p.exit(); code != 1 {
+			p, code := launch{program: program, args: []string{flag}, stdout: full}.run(t)
+			if code != 1 {
 				t.Errorf("%s: exit code %d", flag, code)
 			}
 			lines := p.stderr.rest()

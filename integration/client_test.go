@@ -422,8 +422,7 @@ func TestASignalEndsTheClient(t *testing.T) {
 			} else if !poll(func() bool { return p.within(unix.SYS_OPENAT) }) {
 				t.Fatal("the client does not wait in open")
 			}
-			p.signal(syscall.SIGTERM)
-			if code := p.exit(); code != 1 {
+			if code := p.exitAfter(syscall.SIGTERM); code != 1 {
 				t.Errorf("exit code %d", code)
 			}
 			if said := p.complaint(); !strings.Contains(said, "stopped") || !strings.Contains(said, tt.says) {

@@ -26,8 +26,8 @@ func init() {
 // prints is what a program prints that ends at once.
 func prints(t *testing.T, program string, args ...string) string {
 	t.Helper()
-	p := launch{program: program, args: args}.start(t)
-	if code := p.exit(); code != 0 {
+	p, code := launch{program: program, args: args}.run(t)
+	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	out := strings.Join(p.stdout.rest(), "")
@@ -245,8 +245,7 @@ func TestArgumentsInAFile(t *testing.T) {
 	}
 	check(t, upload(port, "hello"))
 	work.holdsAt("some/files/1.file", "hello")
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(); code != 0 {
+	if code := p.exitAfter(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	p.silent()
@@ -265,8 +264,7 @@ func TestConfigOfAPipe(t *testing.T) {
 	// It opens the pipe once it has heard of signals.
 	w, err := os.OpenFile(dir.join("pipe"), os.O_WRONLY, 0)
 	check(t, err)
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(); code != 1 {
+	if code := p.exitAfter(syscall.SIGTERM); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
 	if said := p.complaint(); !strings.Contains(said, "configuration") {
@@ -329,8 +327,8 @@ func TestCheckWarnsOfVariablesThatSetNothing(t *testing.T) {
 		if program == "server" {
 			args = append(args, newDirectory(t).path)
 		}
-		p := launch{program: program, args: args[1:], through: []string{"env", "ACCIO_MAXSIZE=1", "ACCIO_QUIET=true", "ACCIO_MAX_SIZE=1", "ACCIO_DRIAN="}}.start(t)
-		if code := p.exit(); code != 0 {
+		p, code := launch{program: program, args: args[1:], through: []string{"env", "ACCIO_MAXSIZE=1", "ACCIO_QUIET=true", "ACCIO_MAX_SIZE=1", "ACCIO_DRIAN="}}.run(t)
+		if code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		want := program + ": warning: ACCIO_MAXSIZE sets no flag of " + program + "; is it ACCIO_MAX_SIZE?\n" +
@@ -388,8 +386,8 @@ func TestCheckAsAUserWhoMayNothing(t *testing.T) {
 	l.args[1] = base.join("not mine/new")
 	refuse(t, l, 1, base.join("not mine/new"), "permission denied")
 	l.args[1] = base.join("mine/new")
-	p := l.start(t)
-	if code := p.exit(); code != 0 {
+	p, code := l.run(t)
+	if code != 0 {
 		t.Errorf("exit code %d: %q", code, p.stderr.rest())
 	}
 	if said := strings.Join(p.stdout.rest(), ""); said != "server"+fine {

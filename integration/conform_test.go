@@ -110,8 +110,8 @@ func TestConformListsTheCriteria(t *testing.T) {
 		{[]string{"--markdown", "--client", "true"}, []string{"| `client/sends` | 3 | required |"}, 20},
 		{[]string{"--list", "--only", "client/memory"}, []string{"client: service\n  client/memory "}, 2},
 	} {
-		p := launch{program: "conform", args: tt.args, plain: true}.start(t)
-		if code := p.exit(); code != 0 {
+		p, code := launch{program: "conform", args: tt.args, plain: true}.run(t)
+		if code != 0 {
 			t.Errorf("%q: exit code %d", tt.args, code)
 		}
 		said := p.stdout.rest()
@@ -316,8 +316,7 @@ exec %q "$@"
 			}) {
 				t.Fatal("the server does not start")
 			}
-			p.signal(sig)
-			if code := p.exit(); code != 3 {
+			if code := p.exitAfter(sig); code != 3 {
 				t.Errorf("exit code %d", code)
 			}
 			p.complaint()

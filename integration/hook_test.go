@@ -86,8 +86,7 @@ func TestACommandIsToldAnAbsolutePath(t *testing.T) {
 	}
 	check(t, upload(port, "hello"))
 	work.says("told", strings.ReplaceAll(work.join("a dir/1.file"), " ", "_"))
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(); code != 0 {
+	if code := p.exitAfter(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	p.silent()
@@ -132,8 +131,7 @@ func TestCommandsThatFailAreNotToldWithoutEnd(t *testing.T) {
 		want = append(want, strconv.Itoa(i+1))
 	}
 	out.says("told", want...)
-	s.signal(syscall.SIGTERM)
-	if code := s.exit(); code != 0 {
+	if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	lines, left := 0, 0
@@ -232,8 +230,7 @@ func TestAStopDoesNotWaitForCommands(t *testing.T) {
 	}) {
 		t.Fatalf("begun are %q", pids)
 	}
-	s.signal(syscall.SIGTERM)
-	if code := s.exit(); code != 0 {
+	if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	said := s.stderr.rest()
@@ -290,8 +287,7 @@ func TestADrainWaitsForCommands(t *testing.T) {
 		if !poll(func() bool { return !s.listensOn(s.port) }) {
 			t.Fatal("it still listens")
 		}
-		s.signal(syscall.SIGTERM)
-		if code := s.exit(); code != 0 {
+		if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		if said := s.complaint(); !strings.Contains(said, "1.file: broken off, since the program stops") {
@@ -415,8 +411,8 @@ func TestAURLThatIsWrongIsNotTold(t *testing.T) {
 		} {
 			l.program, l.plain = "server", true
 			l.args = append(l.args, "54321", dir.join("files"), "--check")
-			p := l.start(t)
-			if code := p.exit(); code != 2 {
+			p, code := l.run(t)
+			if code != 2 {
 				t.Errorf("exit code %d", code)
 			}
 			if said := p.complaint(); !strings.Contains(said, place) || strings.Contains(said, "s3cret") {
@@ -438,8 +434,7 @@ func TestAURLThatDoesNotAnswer(t *testing.T) {
 		for range 5 {
 			check(t, upload(s.port, "hello"))
 		}
-		s.signal(syscall.SIGTERM)
-		if code := s.exit(); code != 0 {
+		if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		said := s.stderr.rest()

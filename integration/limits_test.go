@@ -94,8 +94,8 @@ func TestFewSlotsAreTold(t *testing.T) {
 				work.holds(nil)
 				return
 			}
-			p := checked.start(t)
-			if code := p.exit(); code != 0 {
+			p, code := checked.run(t)
+			if code != 0 {
 				t.Errorf("exit code %d", code)
 			}
 			said := strings.Join(p.stdout.rest(), "")

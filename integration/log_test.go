@@ -46,8 +46,7 @@ func has(t *testing.T, record map[string]any, want map[string]any) {
 // quit stops a service that has a log, and returns what is left of that.
 func (s *service) quit() []string {
 	s.t.Helper()
-	s.signal(syscall.SIGTERM)
-	if code := s.exit(); code != 0 {
+	if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 		s.t.Errorf("exit code %d", code)
 	}
 	return s.stderr.rest()
@@ -113,8 +112,7 @@ func TestLogOfConnections(t *testing.T) {
 		s.outcome(failed)
 		s.connect().greet().must(t)
 		s.record() // it is accepted
-		s.signal(syscall.SIGTERM)
-		if code := s.exit(); code != 0 {
+		if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		stopping, ended6 := s.record(), s.record() // which go on at the same time
@@ -202,8 +200,8 @@ func TestErrorsInALog(t *testing.T) {
 			s.stop(failed)
 
 			// What keeps it from going on is one as well.
-			p := launch{program: "server", args: []string{strconv.Itoa(s.port), "/dev/null/no", "--log-format=" + format}}.start(t)
-			if code := p.exit(); code != 1 {
+			p, code := launch{program: "server", args: []string{strconv.Itoa(s.port), "/dev/null/no", "--log-format=" + format}}.run(t)
+			if code != 1 {
 				t.Errorf("exit code %d", code)
 			}
 			line, err = p.stderr.next(patience)

@@ -275,8 +275,7 @@ func TestDrain(t *testing.T) {
 				c := s.connect().greet().send("hello").taken().must(t)
 				s.signal(syscall.SIGTERM)
 				c.quiet(1500 * time.Millisecond).must(t)
-				s.signal(second)
-				if code := s.exit(); code != 0 {
+				if code := s.exitAfter(second); code != 0 {
 					t.Errorf("exit code %d", code)
 				}
 				check(t, c.rst())

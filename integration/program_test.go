@@ -254,6 +254,27 @@ func (p *program) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// exitAfter sends the program a signal, after which it is to exit at once, and returns its
+// exit code.
+func (p *program) exitAfter(sig os.Signal) (code int) {
+	p.t.Helper()
+	change(func() {
+		p.signal(sig)
+		code = p.exit()
+	})
+	return code
+}
+
+// run starts a program that is to exit at once, and returns its exit code.
+func (l launch) run(t *testing.T) (p *program, code int) {
+	t.Helper()
+	change(func() {
+		p = l.start(t)
+		code = p.exit()
+	})
+	return p, code
+}
+
 // kill ends the program as a crash would.
 func (p *program) kill() {
 	p.t.Helper()

@@ -185,7 +185,9 @@ func (s *service) stop(more ...outcome) {
 // halt stops the service by a signal, and checks that it exits as it should.
 func (s *service) halt(sig os.Signal) {
 	s.t.Helper()
-	s.exitAfter(sig)
+	if code := s.exitAfter(sig); code != 0 {
+		s.t.Errorf("exit code %d after %v; want 0", code, sig)
+	}
 	ln, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", s.port))
 	if err != nil {
 		s.t.Errorf("the port is not free again: %v", err)
@@ -195,17 +197,6 @@ func (s *service) halt(sig os.Signal) {
 	for _, line := range s.stderr.rest() {
 		s.t.Errorf("on standard error: %q", line)
 	}
-}
-
-// exitAfter sends the service a signal, after which it is to exit with code 0.
-func (s *service) exitAfter(sig os.Signal) {
-	s.t.Helper()
-	change(func() {
-		s.signal(sig)
-		if code := s.exit(); code != 0 {
-			s.t.Errorf("exit code %d after %v; want 0", code, sig)
-		}
-	})
 }
 
 // left checks what a service that was stopped has left.

@@ -437,7 +437,9 @@ func TestASignalEndsAProgramWhoseDiskIsFull(t *testing.T) {
 // haltAndSay stops the service, which may tell of what it cannot store.
 func (s *service) haltAndSay(sig os.Signal) {
 	s.t.Helper()
-	s.exitAfter(sig)
+	if code := s.exitAfter(sig); code != 0 {
+		s.t.Errorf("exit code %d after %v; want 0", code, sig)
+	}
 	for _, line := range s.stderr.rest() {
 		if !strings.HasPrefix(line, "ERROR: ") || !strings.Contains(line, ".file") {
 			s.t.Errorf("on standard error: %q", line)

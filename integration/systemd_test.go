@@ -53,8 +53,7 @@ func serveOn(t *testing.T, h *held, program string, options ...option) *service 
 // leave stops a service whose port stays taken.
 func (s *service) leave(more ...outcome) {
 	s.t.Helper()
-	s.signal(syscall.SIGTERM)
-	if code := s.exit(); code != 0 {
+	if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 		s.t.Errorf("exit code %d", code)
 	}
 	s.left(more...)
@@ -97,8 +96,8 @@ func TestASocketThatIsPassedIsChecked(t *testing.T) {
 			passing(h.file)(&l, nil)
 			return l
 		}
-		p := check(strconv.Itoa(h.port)).start(t)
-		if code := p.exit(); code != 0 {
+		p, code := check(strconv.Itoa(h.port)).run(t)
+		if code != 0 {
 			t.Errorf("exit code %d: %s", code, p.stderr.rest())
 		}
 		refuse(t, check("54321"), 1, "54321", strconv.Itoa(h.port))
@@ -117,14 +116,13 @@ func TestASocketOfBothFamiliesIsServed(t *testing.T) {
 		probe.Close()
 		file := filepath.Join(t.TempDir(), "file")
 		check(t, os.WriteFile(file, []byte("by IPv6, too"), 0o644))
-		c := launch{program: "client", args: []string{"::1", strconv.Itoa(h.port), file}}.start(t)
-		if code := c.exit(); code != 0 {
+		_, code := launch{program: "client", args: []string{"::1", strconv.Itoa(h.port), file}}.run(t)
+		if code != 0 {
 			t.Errorf("the client exits with %d", code)
 		}
 		want += "12\n"
 	}
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(); code != 0 {
+	if code := p.exitAfter(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if got := strings.Join(p.stdout.rest(), ""); got != want {
@@ -172,8 +170,7 @@ func TestARestartLosesNoConnection(t *testing.T) {
 				t.Error("no upload is done")
 			}
 		}
-		s.signal(syscall.SIGTERM)
-		if code := s.exit(); code != 0 {
+		if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		s.silent()
@@ -181,8 +178,7 @@ func TestARestartLosesNoConnection(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	s.signal(syscall.SIGTERM)
-	s.exit()
+	s.exitAfter(syscall.SIGTERM)
 	s.silent()
 	got := map[string]int{}
 	for _, name := range dir.names() {
@@ -384,8 +380,7 @@ func TestAHangUpEndsAServerThatHasNothingToReload(t *testing.T) {
 	busy(t)
 	bothServers(t, func(t *testing.T, program string) {
 		s := serve(t, program)
-		s.signal(syscall.SIGHUP)
-		s.exit()
+		s.exitAfter(syscall.SIGHUP)
 		if status := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGHUP {
 			t.Errorf("it ended with %v", s.cmd.ProcessState)
 		}
@@ -417,8 +412,7 @@ func TestSystemdSocketActivateStartsTheServers(t *testing.T) {
 		}
 		check(t, upload(port, "hello"))
 		check(t, upload(port, "and more"))
-		p.signal(syscall.SIGTERM)
-		if code := p.exit(); code != 0 {
+		if code := p.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d: %s", code, p.stderr.rest())
 		}
 		if program == "server" {
