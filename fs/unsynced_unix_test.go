@@ -118,21 +118,29 @@ func (d *syncedDisk) has(t *testing.T, when string, want ...string) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	got := d.synced
+	sorted := func(names []string) []string {
+		names = slices.Clone(names)
+		files := names
+		if n := len(names) - 1; n >= 0 && names[n] == "." {
+			files = names[:n]
+		}
+		slices.Sort(files)
+		return names
+	}
+	got, want := sorted(d.synced), sorted(want)
 	d.synced = nil
-	files := len(got)
-	if files > 0 && got[files-1] == "." {
-		files--
-	}
-	slices.Sort(got[:files])
-	want = slices.Clone(want)
-	if n := len(want); n > 0 && want[n-1] == "." {
-		slices.Sort(want[:n-1])
-	} else {
-		slices.Sort(want)
-	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: synced are %d, %.100q; want %d, %.100q", when, len(got), got, len(want), want)
+	}
+}
+
+// failingOf is the sync of files of which one cannot be.
+func failingOf(one string) func(name string) error {
+	return func(name string) error {
+		if name == one {
+			return syscall.EIO
+		}
+		return nil
 	}
 }
 
@@ -201,12 +209,7 @@ func TestTooManyUnsyncedAreSyncedBeforeTheClose(t *testing.T) {
 	}
 	wg.Wait()
 	d.has(t, "when there is room for one more")
-	d.file = func(name string) error {
-		if name == "7.file" {
-			return syscall.EIO
-		}
-		return nil
-	}
+	d.file = failingOf("7.file")
 	commitUnsynced(t, s, names[0])
 	d.has(t, "when there is none", append(names, ".")...)
 	if s.unsynced.syncing {
@@ -263,14 +266,7 @@ func TestACloseTellsOfASyncThatFails(t *testing.T) {
 		fail func(d *syncedDisk)
 		says string
 	}{
-		{"of a file", func(d *syncedDisk) {
-			d.file = func(name string) error {
-				if name == "2.file" {
-					return syscall.EIO
-				}
-				return nil
-			}
-		}, "2.file"},
+		{"of a file", func(d *syncedDisk) { d.file = failingOf("2.file") }, "2.file"},
 		{"of the directory", func(d *syncedDisk) { d.self = func() error { return syscall.EIO } }, ".file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
