@@ -75,7 +75,7 @@ var errIncompatible = errors.New("what is exported is not what is recorded; if i
 func compare(w io.Writer, before, now facts) error {
 	var err error
 	for _, fact := range slices.Sorted(maps.Keys(before)) {
-		if now[fact] {
+		if now[fact] || now[strings.Replace(fact, " = struct", " = "+comparable, 1)] {
 			continue
 		}
 		err = errIncompatible
@@ -179,6 +179,10 @@ func (f facts) describe(pkg *types.Package, path string) {
 	}
 }
 
+// comparable is a struct whose values can be compared. Of other types, the type itself says
+// whether they can.
+const comparable = "comparable struct"
+
 func (d describer) typeName(o *types.TypeName) {
 	name := o.Name()
 	if o.IsAlias() {
@@ -189,16 +193,17 @@ func (d describer) typeName(o *types.TypeName) {
 	subject := "type " + name + d.params(t.TypeParams())
 	switch u := t.Underlying().(type) {
 	case *types.Struct:
-		d.add(subject, "struct")
+		if types.Comparable(t) {
+			d.add(subject, comparable)
+		} else {
+			d.add(subject, "struct")
+		}
 		d.fields(name, u)
 	case *types.Interface:
 		d.interfaceType(subject, name, u)
 		return // its methods are said
 	default:
 		d.add(subject, d.text(u))
-	}
-	if types.Comparable(t) {
-		d.add("comparable "+name, "")
 	}
 	byValue := types.NewMethodSet(t)
 	for m := range types.NewMethodSet(types.NewPointer(t)).Methods() {

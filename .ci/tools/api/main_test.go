@@ -80,9 +80,6 @@ func factsOf(t *testing.T, source string) facts {
 func TestWhatIsExported(t *testing.T) {
 	want := []string{
 		"p: alias A = interface { M() }",
-		"p: comparable E",
-		"p: comparable S",
-		"p: comparable Ch",
 		"p: const C = untyped int",
 		"p: field S.X = int",
 		"p: field S.Y = int",
@@ -97,7 +94,7 @@ func TestWhatIsExported(t *testing.T) {
 		"p: type Closed = interface that others cannot implement",
 		"p: type E = int",
 		"p: type I = interface { M(int); Read([]byte) (int, error) }",
-		"p: type S = struct",
+		"p: type S = comparable struct",
 		"p: var V = error",
 	}
 	slices.Sort(want)
@@ -125,9 +122,9 @@ func TestChanges(t *testing.T) {
 		{"a method that was promoted", "func (inner) Promoted() {}", "", "- p: method (S) Promoted = func()\n"},
 		{"a field is removed", "X int\n", "", "- p: field S.X = int\n"},
 		{"a field that was promoted", "{ Y int }", "{ y int }", "- p: field S.Y = int\n"},
-		{"a struct can no longer be compared", "u int", "u []int", "- p: comparable S\n"},
+		{"a struct can no longer be compared", "u int", "u []int", "- p: type S = comparable struct\n+ p: type S = struct\n"},
 		{"a type is another", "type E int", "type E string", "- p: type E = int\n+ p: type E = string\n"},
-		{"a type becomes an alias", "type E int", "type E = int", "- p: comparable E\n- p: type E = int\n"},
+		{"a type becomes an alias", "type E int", "type E = int", "- p: type E = int\n"},
 		{"a variable is another", "V error", "V io.Reader", "- p: var V = error\n+ p: var V = io.Reader\n"},
 		{"a constant gets a type", "C = 1", "C int = 1", "- p: const C = untyped int\n+ p: const C = int\n"},
 		{"a value changes", "C = 1", "C = 2", ""},
@@ -144,5 +141,12 @@ func TestChanges(t *testing.T) {
 				t.Errorf("got %v and\n%s\nwant\n%s", err, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestCompareAllowsComparableStruct(t *testing.T) {
+	var out bytes.Buffer
+	if err := compare(&out, facts{"p: type S = struct": true}, facts{"p: type S = comparable struct": true}); err != nil {
+		t.Errorf("%v: %s", err, &out)
 	}
 }
