@@ -55,9 +55,9 @@ test-browser: go ## try the page of the admin address, where a Chromium is insta
 screenshot: go ## take the README's picture of that page
 	$(GO) test -C integration/browser -run=Screenshot -count=1 ./... -screenshot=$(CURDIR)/cmd/server/monitoring/connections.png
 
-bench: build ## measure the programs beside their peers (a quarter of an hour)
+bench: build ## measure the programs beside their peers (a quarter of an hour); BEFORE=dir adds those of dir
 	$(GO) build -o bin/bench ./integration/bench
-	bin/bench
+	bin/bench $(if $(BEFORE),-before $(BEFORE))
 
 bench-quick: build ## measure less of that (under a minute)
 	$(GO) build -o bin/bench ./integration/bench

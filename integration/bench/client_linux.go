@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -29,6 +30,12 @@ func (b *bench) client() error {
 	}{
 		{"floor: a loop of sendfile", []string{b.self, "peer", "sendfile", port, src.path()}},
 		{"**client**", []string{filepath.Join(b.bin, "client"), "127.0.0.1", port, src.path()}},
+	}
+	if b.before != "" {
+		old := all[1]
+		old.name, old.argv = "client before", slices.Clone(old.argv)
+		old.argv[0] = filepath.Join(b.before, "client")
+		all = append(all, old)
 	}
 	samples, err := rounds(b.rounds, len(all), func(i int) (sample, error) {
 		cmd := exec.Command(all[i].argv[0], all[i].argv[1:]...)

@@ -23,6 +23,7 @@ var pythonServer string
 // bench is one run.
 type bench struct {
 	bin     string // where the programs are
+	before  string // where those of an earlier version are, or ""
 	self    string
 	tmpfs   string // a directory in memory
 	disk    string // and one on a disk
@@ -69,6 +70,7 @@ func main() {
 	b := &bench{}
 	only := flag.String("only", "", "a regular expression for the names of the `sections` to be run")
 	flag.StringVar(&b.bin, "bin", "bin", "the `directory` of the programs")
+	flag.StringVar(&b.before, "before", "", "a `directory` with the programs of an earlier version, to measure beside these")
 	flag.StringVar(&b.tmpfs, "tmpfs", "/dev/shm", "a `directory` in memory")
 	flag.StringVar(&b.disk, "disk", ".", "a `directory` on a disk")
 	flag.IntVar(&b.rounds, "rounds", 7, "`how often` each thing is measured")
@@ -139,6 +141,23 @@ func (b *bench) server() contestant {
 	return contestant{name: "**server**", argv: func(port int, dir string) ([]string, error) {
 		return []string{filepath.Join(b.bin, "server"), strconv.Itoa(port), dir}, nil
 	}}
+}
+
+// withBefore returns c, which runs program, and with -before the same program from there.
+func (b *bench) withBefore(c contestant, program string) []contestant {
+	if b.before == "" {
+		return []contestant{c}
+	}
+	old := c
+	old.name = program + " before"
+	old.argv = func(port int, dir string) ([]string, error) {
+		argv, err := c.argv(port, dir)
+		if err == nil {
+			argv[0] = filepath.Join(b.before, program)
+		}
+		return argv, err
+	}
+	return []contestant{c, old}
 }
 
 func (b *bench) serverS() contestant {

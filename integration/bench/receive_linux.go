@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -73,13 +74,13 @@ func (b *bench) receive() error {
 		return err
 	}
 	defer src.close()
-	all := append([]contestant{
+	all := slices.Concat([]contestant{
 		b.peer("splice", "floor: splice, 1 MiB pipe"),
 		b.peer("read-write", "floor: read and write, 256 KiB"),
-		b.server(),
+	}, b.withBefore(b.server(), "server"), []contestant{
 		b.bare(),
 		b.peer("io.Copy", "Go, `io.Copy`, a deadline per read"),
-	}, b.pythons()...)
+	}, b.pythons())
 	for _, dir := range []string{b.tmpfs, b.disk} {
 		for _, load := range []struct {
 			name    string
@@ -112,12 +113,11 @@ func (b *bench) count() error {
 			}
 			load = "in segments of 1,400 bytes"
 		}
-		if err := b.transfer(fmt.Sprintf("Counting: %d MiB %s", src.size>>20, load), b.tmpfs, src, segment, 2, []contestant{
+		if err := b.transfer(fmt.Sprintf("Counting: %d MiB %s", src.size>>20, load), b.tmpfs, src, segment, 2, append([]contestant{
 			b.peer("truncate", "floor: recv, MSG_TRUNC"),
 			b.peer("read", "floor: recv, 256 KiB"),
-			b.serverS(),
 			b.peer("discard", "Go, `io.Copy` to `io.Discard`"),
-		}); err != nil {
+		}, b.withBefore(b.serverS(), "server-s")...)); err != nil {
 			return err
 		}
 	}
@@ -233,7 +233,7 @@ func (b *bench) small() error {
 	if b.quick {
 		total = 4_000
 	}
-	all := []contestant{b.server(), b.bare(), b.synced()}
+	all := append(b.withBefore(b.server(), "server"), b.bare(), b.synced())
 	if err := b.smallTo(b.tmpfs, total, append(all, b.pythons()...),
 		"Python syncs nothing, and is measured on a quarter of them."); err != nil {
 		return err

@@ -30,7 +30,7 @@ func (b *bench) silent() error {
 		notes:  []string{fmt.Sprintf("Beside them a file of %d MiB is received, as without them. CPU is what the silent ones take in a second.", src.size>>20)},
 		header: []string{"server", "connections", "KiB resident each", "CPU ms/s", "an upload beside them, wall s/GiB", "and alone"},
 	}
-	all := append([]contestant{b.server(), b.peer("chain+5", "with five more stages"), b.bare()}, b.pythons()...)
+	all := append(append(b.withBefore(b.server(), "server"), b.peer("chain+5", "with five more stages"), b.bare()), b.pythons()...)
 	for _, c := range all {
 		n := many
 		switch {
