@@ -30,12 +30,13 @@ build: go ## build the programs into bin/
 	$(GO) build -ldflags "-X github.com/accio-go/accio/cmd/internal/cli.Version=$(version)" -o bin/ $(programs:%=./cmd/%)
 
 docs: build ## write man pages and completion scripts into bin/man and bin/completion
-	@mkdir -p bin/man/man1 bin/completion/bash bin/completion/zsh bin/completion/fish
+	@mkdir -p bin/man/man1 bin/completion/bash bin/completion/zsh bin/completion/fish bin/completion/powershell
 	@for p in $(programs); do \
 		bin/$$p --man > bin/man/man1/$$p.1 && \
 		bin/$$p --completion=bash > bin/completion/bash/$$p && \
 		bin/$$p --completion=zsh > bin/completion/zsh/_$$p && \
-		bin/$$p --completion=fish > bin/completion/fish/$$p.fish || exit 1; \
+		bin/$$p --completion=fish > bin/completion/fish/$$p.fish && \
+		bin/$$p --completion=powershell > bin/completion/powershell/$$p.ps1 || exit 1; \
 	done
 
 run: build ## build, then save uploads to port $(PORT) in $(DIR)
@@ -110,7 +111,7 @@ soak: go ## have clients of all kinds go on for DURATION (10m), and look for gro
 	$(GO) test ./integration -run='^TestSoak$$' -soak=$(DURATION) -count=1 -v -timeout=0
 
 cover: go ## show what the tests cover of the packages
-	$(GO) test -coverprofile=cover.out -coverpkg=./stage,./fs,./transport ./stage ./fs ./transport
+	$(GO) test -coverprofile=cover.out -coverpkg=./stage/...,./fs/...,./transport ./stage/... ./fs/... ./transport
 	$(GO) tool cover -func=cover.out | tail -n 1
 	@echo "line by line: $(GO) tool cover -html=cover.out"
 

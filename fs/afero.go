@@ -6,63 +6,38 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/spf13/afero"
 )
 
-// New returns a Store in the directory dir of any afero filesystem, which it
-// creates if it is missing. Files are written under a temporary name and
-// renamed, and synced by way of their handles and that of the directory; how safe
-// that is, and how durable, is the filesystem's matter.
-// afero's MemMapFs alone is not safe enough: use [NewMemory].
+// New returns a Store in the directory dir of an afero filesystem. It creates the directory
+// and its parents if they are missing. How safe and durable files are depends on the
+// filesystem: the Store creates, syncs and renames them, and syncs the directory.
 //
-// The Store's Close does not close the filesystem.
+// afero's MemMapFs is not safe enough by itself: use [NewMemory]. The Store's Close does not
+// close the filesystem.
 func New(afs afero.Fs, dir string, opts ...Option) (*Store, error) {
 	o := newOptions(opts)
-	// MemMapFs would make a directory of a file that is in the way.
-	var made []string
-	for path := filepath.Clean(dir); ; path = filepath.Dir(path) {
-		fi, err := afs.Stat(path)
-		if err == nil && !fi.IsDir() {
-			return nil, &os.PathError{Op: "mkdir", Path: path, Err: errNotDir}
-		}
-		if path == filepath.Dir(path) {
-			break
-		}
-		if errors.Is(err, os.ErrNotExist) {
-			made = append(made, path)
-		}
-	}
-	if err := afs.MkdirAll(dir, 0o777); err != nil {
+	if err := makeDir(afs, dir, o); err != nil {
 		return nil, err
 	}
-	if _, err := afs.Stat(dir); err != nil {
-		return nil, err
-	}
-	if o.durability == Full {
-		for _, path := range made {
-			if err := o.synced((&anyDir{afs, filepath.Dir(path)}).sync()); err != nil && !errors.Is(err, os.ErrPermission) {
-				return nil, fmt.Errorf("sync the directory that holds %s: %w", path, err)
-			}
-		}
-	}
-	return newStore(&anyDir{afs, dir}, o), nil
+	return newStore(&aferoDir{afs, dir}, o), nil
 }
 
-var (
-	errNotDir = errors.New("not a directory")
-	errIsDir  = errors.New("is a directory")
-)
+// appendFlags open a file so that every write goes to its end, also if another process
+// writes to it.
+const appendFlags = os.O_APPEND | os.O_CREATE | os.O_RDWR
 
-// anyDir is a directory on an afero filesystem.
-type anyDir struct {
+// aferoDir is a directory on an afero filesystem.
+type aferoDir struct {
 	afs  afero.Fs
 	path string
 }
 
-func (d *anyDir) join(name string) string { return filepath.Join(d.path, name) }
+func (d *aferoDir) join(name string) string { return filepath.Join(d.path, name) }
 
-func (d *anyDir) create(name string) (temporary, error) {
+func (d *aferoDir) create(name string) (temporary, error) {
 	for attempt := 1; ; attempt++ {
 		temp := tempName(name)
 		f, err := d.afs.OpenFile(d.join(temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
@@ -72,36 +47,32 @@ func (d *anyDir) create(name string) (temporary, error) {
 		if err != nil {
 			return nil, err
 		}
-		t := &anyFile{File: f, dir: d, tempName: temp}
-		if osf, ok := f.(*os.File); ok {
-			return &anyOSFile{t, osf}, nil
-		}
-		return t, nil
+		return &aferoFile{File: f, dir: d, tempName: temp}, nil
 	}
 }
 
-// maxAttempts is how many random names may be taken before there is something
-// wrong with the filesystem rather than with them.
+// maxAttempts is how many random names may be taken before create fails: then the
+// filesystem is at fault.
 const maxAttempts = 10_000
 
-func (d *anyDir) append(name string) (afero.File, error) {
-	return d.afs.OpenFile(d.join(name), appending, 0o666)
+func (d *aferoDir) openAppend(name string) (afero.File, error) {
+	return d.afs.OpenFile(d.join(name), appendFlags, 0o666)
 }
 
-func (d *anyDir) remove(name string) error {
+func (d *aferoDir) remove(name string) error {
 	switch fi, err := d.lstat(name); {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
 	case err != nil:
 		return err
 	case fi.IsDir():
-		return &os.PathError{Op: "remove", Path: d.join(name), Err: errIsDir}
+		return &os.PathError{Op: "remove", Path: d.join(name), Err: syscall.EISDIR}
 	}
 	return ignoreNotExist(d.afs.Remove(d.join(name)))
 }
 
-// lstat does not follow a symbolic link, where the filesystem has such.
-func (d *anyDir) lstat(name string) (os.FileInfo, error) {
+// lstat does not follow a symbolic link, if the filesystem has such.
+func (d *aferoDir) lstat(name string) (os.FileInfo, error) {
 	if l, ok := d.afs.(afero.Lstater); ok {
 		fi, _, err := l.LstatIfPossible(d.join(name))
 		return fi, err
@@ -109,7 +80,7 @@ func (d *anyDir) lstat(name string) (os.FileInfo, error) {
 	return d.afs.Stat(d.join(name))
 }
 
-func (d *anyDir) names() ([]string, error) {
+func (d *aferoDir) names() ([]string, error) {
 	f, err := d.afs.Open(d.path)
 	if err != nil {
 		return nil, err
@@ -118,7 +89,7 @@ func (d *anyDir) names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-func (d *anyDir) sweep(temp string) error {
+func (d *aferoDir) sweep(temp string) error {
 	fi, err := d.lstat(temp)
 	if err == nil && fi.Mode().IsRegular() {
 		err = d.afs.Remove(d.join(temp))
@@ -126,11 +97,22 @@ func (d *anyDir) sweep(temp string) error {
 	return ignoreNotExist(err)
 }
 
-func (d *anyDir) sync() error {
+func (d *aferoDir) sync() error {
 	if runtime.GOOS == "windows" {
-		return nil // which has no such thing
+		return nil // a directory cannot be synced there
 	}
-	f, err := d.afs.Open(d.path)
+	return syncAndClose(d.afs.Open(d.path))
+}
+
+func (d *aferoDir) syncFile(name string) error {
+	fi, err := d.lstat(name)
+	if err == nil && fi.Mode().IsRegular() {
+		err = syncAndClose(d.afs.OpenFile(d.join(name), os.O_RDWR, 0))
+	}
+	return ignoreNotExist(err)
+}
+
+func syncAndClose(f afero.File, err error) error {
 	if err != nil {
 		return err
 	}
@@ -141,37 +123,36 @@ func (d *anyDir) sync() error {
 	return err
 }
 
-func (d *anyDir) close() error { return nil }
+func (d *aferoDir) free() (int64, error) { return 0, errors.ErrUnsupported }
+func (d *aferoDir) groupsCommits() bool  { return false }
+func (d *aferoDir) close() error         { return nil }
 
-// anyFile is a pending file on an afero filesystem. Its name is kept as a
-// string: what a handle of MemMapFs says of it changes with a rename.
-type anyFile struct {
+// aferoFile is a pending file on an afero filesystem. It keeps its name: a handle of
+// MemMapFs changes its name with a rename.
+type aferoFile struct {
 	afero.File
-	dir      *anyDir
+	dir      *aferoDir
 	tempName string
 	closed   bool
 }
 
-// anyOSFile is one on afero's OsFs.
-type anyOSFile struct {
-	*anyFile
-	osf *os.File
+func (f *aferoFile) temp() string { return f.tempName }
+
+func (f *aferoFile) file() *os.File {
+	osFile, _ := f.File.(*os.File) // OsFs
+	return osFile
 }
 
-func (f *anyOSFile) File() *os.File { return f.osf }
+func (f *aferoFile) truncate() error { return truncateFile(f.File) }
 
-func (f *anyFile) temp() string { return f.tempName }
-
-func (f *anyFile) reset() error { return emptyFile(f.File) }
-
-func (f *anyFile) sync() error {
+func (f *aferoFile) sync() error {
 	if err := f.File.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", f.tempName, err)
 	}
 	return nil
 }
 
-func (f *anyFile) rename(name string, replace bool) error {
+func (f *aferoFile) rename(name string, replace bool) error {
 	f.closed = true
 	if err := f.File.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", f.tempName, err)
@@ -184,14 +165,14 @@ func (f *anyFile) rename(name string, replace bool) error {
 		return err
 	case err == nil && fi.IsDir():
 		// A disk refuses to rename a file over a directory; MemMapFs does not.
-		return &os.PathError{Op: "rename", Path: f.dir.join(name), Err: errIsDir}
+		return &os.PathError{Op: "rename", Path: f.dir.join(name), Err: syscall.EISDIR}
 	}
 	return f.dir.afs.Rename(f.dir.join(f.tempName), f.dir.join(name))
 }
 
-func (f *anyFile) reopen() (handle, error) { return f.dir.afs.Open(f.dir.join(f.tempName)) }
+func (f *aferoFile) reopen() (afero.File, error) { return f.dir.afs.Open(f.dir.join(f.tempName)) }
 
-func (f *anyFile) abort() error {
+func (f *aferoFile) abort() error {
 	var cerr error
 	if !f.closed {
 		f.closed = true

@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/spf13/afero"
-
-	"github.com/accio-go/accio/fs/fstest"
 )
 
 var errnos = []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EDQUOT, syscall.EACCES, syscall.EROFS, syscall.EMFILE}
@@ -23,7 +21,7 @@ func faultyKinds() []kind {
 	for _, k := range kinds[1:] {
 		faultyKinds = append(faultyKinds, kind{k.name, func(t *testing.T) (afero.Fs, string) {
 			afs, base := k.room(t)
-			return fstest.NewFaulty(afs), base
+			return newFaulty(afs), base
 		}, New})
 	}
 	return faultyKinds
@@ -47,9 +45,9 @@ func upload(p *place, name string) error {
 func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 	const uploads = 3
 	ops := []struct {
-		op    fstest.Op
+		op    string
 		calls int // in an upload
-	}{{fstest.Create, 1}, {fstest.ShortWrite, 2}, {fstest.Sync, 1}, {fstest.Close, 1}, {fstest.Rename, 1}, {fstest.OpenDir, 1}, {fstest.SyncDir, 1}, {fstest.CloseDir, 1}}
+	}{{"create", 1}, {"short write", 2}, {"sync", 1}, {"close", 1}, {"rename", 1}, {"open directory", 1}, {"sync directory", 1}, {"close directory", 1}}
 	for _, k := range faultyKinds() {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +60,7 @@ func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 					for at := 1; at <= uploads*op.calls; at++ {
 						t.Run(fmt.Sprintf("%s fails with %q at call %d", op.op, errno.Error(), at), func(t *testing.T) {
 							p := k.place(t)
-							afs := p.afs.(*fstest.Faulty)
+							afs := p.afs.(*faultyFs)
 							afs.Fail(errno, at, op.op)
 							want := make(files)
 							failed := (at - 1) / op.calls
@@ -96,10 +94,10 @@ func TestAFaultFailsOneUploadAndLeavesNothing(t *testing.T) {
 // Before the rename there is still the earlier file, and it is the truth: what
 // was to replace it never came.
 func TestAFaultBeforeTheRenameLeavesTheEarlierFile(t *testing.T) {
-	for _, op := range []fstest.Op{fstest.Create, fstest.ShortWrite, fstest.Sync, fstest.Close, fstest.Rename} {
-		t.Run(string(op), func(t *testing.T) {
+	for _, op := range []string{"create", "short write", "sync", "close", "rename"} {
+		t.Run(op, func(t *testing.T) {
 			p := faultyKinds()[1].place(t)
-			afs := p.afs.(*fstest.Faulty)
+			afs := p.afs.(*faultyFs)
 			p.commit(t, "1.file", "from before")
 			afs.Fail(syscall.EIO, 1, op)
 			if err := upload(p, "1.file"); !errors.Is(err, syscall.EIO) {
@@ -114,20 +112,20 @@ func TestAFaultBeforeTheRenameLeavesTheEarlierFile(t *testing.T) {
 func TestWhatCannotBeRemovedIsToldAndSweptLater(t *testing.T) {
 	ends := []struct {
 		name string
-		ops  []fstest.Op
+		ops  []string
 		end  func(Pending) error
 	}{
-		{"an abort", []fstest.Op{fstest.Remove}, Pending.Abort},
-		{"an abort whose close fails too", []fstest.Op{fstest.Close, fstest.Remove}, Pending.Abort},
-		{"a commit whose sync fails", []fstest.Op{fstest.Sync, fstest.Remove}, Pending.Commit},
-		{"a commit whose close fails", []fstest.Op{fstest.Close, fstest.Remove}, Pending.Commit},
-		{"a commit whose rename fails", []fstest.Op{fstest.Rename, fstest.Remove}, Pending.Commit},
+		{"an abort", []string{"remove"}, Pending.Abort},
+		{"an abort whose close fails too", []string{"close", "remove"}, Pending.Abort},
+		{"a commit whose sync fails", []string{"sync", "remove"}, Pending.Commit},
+		{"a commit whose close fails", []string{"close", "remove"}, Pending.Commit},
+		{"a commit whose rename fails", []string{"rename", "remove"}, Pending.Commit},
 	}
 	for _, k := range faultyKinds() {
 		for _, end := range ends {
 			t.Run(end.name+" "+k.name, func(t *testing.T) {
 				p := k.place(t)
-				afs := p.afs.(*fstest.Faulty)
+				afs := p.afs.(*faultyFs)
 				f := p.begin(t, "1.file", "payload")
 				afs.Fail(syscall.EROFS, 0, end.ops...)
 				if err := end.end(f); !errors.Is(err, syscall.EROFS) {
@@ -158,7 +156,7 @@ func TestWhatCannotBeRemovedIsToldAndSweptLater(t *testing.T) {
 func TestAnAbortRemovesAFileThatCannotBeClosed(t *testing.T) {
 	p := faultyKinds()[1].place(t)
 	f := p.begin(t, "1.file", "payload")
-	p.afs.(*fstest.Faulty).Fail(syscall.EIO, 0, fstest.Close)
+	p.afs.(*faultyFs).Fail(syscall.EIO, 0, "close")
 	if err := f.Abort(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the abort: %v", err)
 	}
@@ -168,20 +166,20 @@ func TestAnAbortRemovesAFileThatCannotBeClosed(t *testing.T) {
 // The name stands, and cannot be taken back: both are told.
 func TestAFileThatCanNeitherBeSyncedNorRemovedIsTold(t *testing.T) {
 	p := faultyKinds()[1].place(t)
-	afs := p.afs.(*fstest.Faulty)
+	afs := p.afs.(*faultyFs)
 	f := p.begin(t, "1.file", "payload")
-	both := map[fstest.Op]error{fstest.SyncDir: syscall.EIO, fstest.Remove: syscall.EROFS}
-	afs.FailIf(func(op fstest.Op, _ string) error { return both[op] })
+	both := map[string]error{"sync directory": syscall.EIO, "remove": syscall.EROFS}
+	afs.FailIf(func(op, _ string) error { return both[op] })
 	if err := f.Commit(); !errors.Is(err, syscall.EIO) || !errors.Is(err, syscall.EROFS) {
 		t.Errorf("the commit: %v", err)
 	}
 }
 
 func TestASweepThatCannotListIsAnError(t *testing.T) {
-	for _, op := range []fstest.Op{fstest.OpenDir, fstest.List} {
-		t.Run(string(op), func(t *testing.T) {
+	for _, op := range []string{"open directory", "list"} {
+		t.Run(op, func(t *testing.T) {
 			p := faultyKinds()[1].place(t)
-			afs := p.afs.(*fstest.Faulty)
+			afs := p.afs.(*faultyFs)
 			p.put(t, left("1.file"), "left")
 			afs.Fail(syscall.EACCES, 1, op)
 			if err := p.Sweep(numbered); !errors.Is(err, syscall.EACCES) {
@@ -200,7 +198,7 @@ func TestASweepGoesOnAfterAFailure(t *testing.T) {
 	for i := range 5 {
 		p.put(t, left(fmt.Sprintf("%d.file", i+1)), "left")
 	}
-	p.afs.(*fstest.Faulty).Fail(syscall.EACCES, 3, fstest.Remove)
+	p.afs.(*faultyFs).Fail(syscall.EACCES, 3, "remove")
 	if err := p.Sweep(numbered); !errors.Is(err, syscall.EACCES) {
 		t.Error(err)
 	}
@@ -212,7 +210,7 @@ func TestASweepGoesOnAfterAFailure(t *testing.T) {
 func TestRemoveTellsOfItsFailure(t *testing.T) {
 	p := faultyKinds()[1].place(t)
 	p.commit(t, "1.file", "one")
-	p.afs.(*fstest.Faulty).Fail(syscall.EACCES, 1, fstest.Remove)
+	p.afs.(*faultyFs).Fail(syscall.EACCES, 1, "remove")
 	if err := p.Remove("1.file"); !errors.Is(err, syscall.EACCES) {
 		t.Error(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/afero"
 
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/follow"
 	"github.com/accio-go/accio/fs/fstest"
 	"github.com/accio-go/accio/stage"
 )
@@ -108,6 +109,21 @@ func content(t *testing.T, afs afero.Fs, name string) string {
 	return string(b)
 }
 
+// faultyFs is a Faulty and its filesystem.
+type faultyFs struct {
+	*fstest.Faulty
+	afero.Fs
+}
+
+func newFaulty(inner afero.Fs) *faultyFs {
+	f := fstest.NewFaulty(inner)
+	return &faultyFs{f, f.Fs()}
+}
+
+func (f *faultyFs) LstatIfPossible(name string) (os.FileInfo, bool, error) {
+	return f.Fs.(afero.Lstater).LstatIfPossible(name)
+}
+
 func names(t *testing.T, afs afero.Fs) (names []string) {
 	t.Helper()
 	infos, err := afero.ReadDir(afs, saveDir)
@@ -126,9 +142,9 @@ func names(t *testing.T, afs afero.Fs) (names []string) {
 // one.
 func TestWhateverFailsTheClientKnowsTheTruthAndTheNextIsServed(t *testing.T) {
 	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EDQUOT, syscall.EACCES, syscall.EROFS, syscall.EMFILE}
-	ops := []fstest.Op{
-		fstest.Create, fstest.Write, fstest.ShortWrite, fstest.Sync, fstest.Close, fstest.Rename,
-		fstest.OpenDir, fstest.SyncDir, fstest.CloseDir, fstest.Remove, fstest.Truncate, fstest.Seek, fstest.Stat,
+	ops := []string{
+		"create", "write", "short write", "sync", "close", "rename",
+		"open directory", "sync directory", "close directory", "remove", "truncate", "seek", "stat",
 	}
 	clients := []struct {
 		name string
@@ -144,16 +160,16 @@ func TestWhateverFailsTheClientKnowsTheTruthAndTheNextIsServed(t *testing.T) {
 	ln := listen(t)
 	const every = 0
 	for _, op := range ops {
-		t.Run(string(op), func(t *testing.T) {
+		t.Run(op, func(t *testing.T) {
 			failures := 0
 			for _, c := range clients {
 				for _, d := range durabilities {
 					for _, errno := range errnos {
 						for _, also := range []bool{false, true} { // nor can anything be removed
-							stuck := also || op == fstest.Remove || op == fstest.Stat
+							stuck := also || op == "remove" || op == "stat"
 							for nth, met := every, true; met; nth++ {
 								what := fmt.Sprintf("%s, durability %s, %v at call %d", c.name, d, errno, nth)
-								afs := fstest.NewFaulty(fs.NewMemory())
+								afs := newFaulty(fs.NewMemory())
 								store, err := fs.New(afs, saveDir, fs.WithDurability(d))
 								if err != nil {
 									t.Fatal(err)
@@ -164,7 +180,7 @@ func TestWhateverFailsTheClientKnowsTheTruthAndTheNextIsServed(t *testing.T) {
 								}
 								before := afs.Calls(op)
 								if afs.Fail(errno, nth, op); also {
-									afs.Fail(errno, every, fstest.Remove)
+									afs.Fail(errno, every, "remove")
 								}
 								syncs := syncsTwice(afs)
 								confirmed, err := serve(t, ln, h, 1, c.client)
@@ -222,13 +238,13 @@ func TestWhateverFailsTheClientKnowsTheTruthAndTheNextIsServed(t *testing.T) {
 }
 
 // syncsTwice watches whether a file is synced that could not be synced.
-func syncsTwice(afs *fstest.Faulty) (name func() string) {
+func syncsTwice(afs *faultyFs) (name func() string) {
 	var mu sync.Mutex
 	seen, twice := make(map[string]bool), ""
-	afs.FailIf(func(op fstest.Op, name string) error {
+	afs.FailIf(func(op, name string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if op == fstest.Sync {
+		if op == "sync" {
 			if seen[name] {
 				twice = name
 			}
@@ -264,11 +280,11 @@ func TestAFileOnADiskIsAllThatAPayloadCanBe(t *testing.T) {
 	if _, ok := p.(stage.Filer); !ok {
 		t.Error("it is no Filer")
 	}
-	if _, ok := p.(stage.UnsyncedCommitter); !ok {
-		t.Error("it is no UnsyncedCommitter")
+	if _, ok := p.(stage.Committer); !ok {
+		t.Error("it is no Committer")
 	}
-	if _, ok := p.(stage.Progressive); !ok {
-		t.Error("it is no Progressive")
+	if _, ok := p.(stage.WriteCounter); !ok {
+		t.Error("it is no WriteCounter")
 	}
 }
 
@@ -304,7 +320,7 @@ func TestAnEarlierFileIsRemovedWhereItWouldBeReplaced(t *testing.T) {
 	for _, replaces := range []bool{true, false} {
 		for _, followed := range []bool{true, false} {
 			t.Run(fmt.Sprintf("replaces: %t, followed: %t", replaces, followed), func(t *testing.T) {
-				afs := fstest.NewFaulty(fs.NewMemory())
+				afs := newFaulty(fs.NewMemory())
 				var opts []fs.Option
 				if !replaces {
 					opts = append(opts, fs.NoReplace())
@@ -319,9 +335,9 @@ func TestAnEarlierFileIsRemovedWhereItWouldBeReplaced(t *testing.T) {
 				}
 				var sink stage.Store = store
 				if followed {
-					sink = fs.Follow(store)
+					sink = &follow.Store{Store: store}
 				}
-				afs.Fail(syscall.ENOSPC, 0, fstest.Create)
+				afs.Fail(syscall.ENOSPC, 0, "create")
 
 				client, server := net.Pipe()
 				client.Close()

@@ -39,8 +39,8 @@ type upload struct {
 // newHistory begins with 1.file, which is from before.
 func newHistory(t *testing.T, over func(afero.Fs) afero.Fs, opts ...fs.Option) *history {
 	t.Helper()
-	h := &history{disk: fstest.NewCrashing()}
-	store, err := fs.New(over(h.disk), saveDir, opts...)
+	h := &history{disk: new(fstest.Crashing)}
+	store, err := fs.New(over(h.disk.Fs()), saveDir, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,20 +102,20 @@ const (
 func (h *history) flaws(t *testing.T, tell bool) map[flaw]int {
 	t.Helper()
 	found := make(map[flaw]int)
-	note := func(f flaw, crash fstest.Crash, name string, holds []byte) {
+	note := func(f flaw, step int, name string, holds []byte) {
 		if found[f]++; tell && found[f] == 1 {
-			t.Errorf("after a cut of the power at step %d of %d, %s %s (%q)", crash.Step, h.disk.Steps(), name, f, holds)
+			t.Errorf("after a cut of the power at step %d of %d, %s %s (%q)", step, h.disk.Steps(), name, f, holds)
 		}
 	}
 	crashes := 0
-	for crash := range h.disk.Crashes(60, 1) {
-		if crash.Step < h.uploads[0].ended {
+	for step, afs := range h.disk.Crashes(60, 1) {
+		if step < h.uploads[0].ended {
 			continue // the power held until the file from before was there
 		}
 		crashes++
 		for name, u := range h.byName() {
 			path := filepath.Join(saveDir, name)
-			got, err := afero.ReadFile(crash.Fs, path)
+			got, err := afero.ReadFile(afs, path)
 			there := err == nil
 			mustBeThere := false
 			known, current := false, false
@@ -123,12 +123,12 @@ func (h *history) flaws(t *testing.T, tell bool) map[flaw]int {
 				// Another was begun after v had ended, and was acknowledged.
 				replaced := false
 				for _, w := range u[i+1:] {
-					replaced = replaced || w.acknowledged && w.ended <= crash.Step && w.begun >= v.ended
+					replaced = replaced || w.acknowledged && w.ended <= step && w.begun >= v.ended
 				}
-				if v.begun > crash.Step {
+				if v.begun > step {
 					continue
 				}
-				if v.acknowledged && v.ended <= crash.Step && !replaced {
+				if v.acknowledged && v.ended <= step && !replaced {
 					mustBeThere = true
 				}
 				if v.content == string(got) {
@@ -136,18 +136,18 @@ func (h *history) flaws(t *testing.T, tell bool) map[flaw]int {
 				}
 			}
 			for _, v := range u { // one that failed may have taken the earlier one with it
-				mustBeThere = mustBeThere && !(v.ended > 0 && !v.acknowledged && v.begun <= crash.Step)
+				mustBeThere = mustBeThere && !(v.ended > 0 && !v.acknowledged && v.begun <= step)
 			}
 			switch {
 			case !there && mustBeThere:
-				note(lost, crash, name, nil)
+				note(lost, step, name, nil)
 			case there && !known:
-				note(torn, crash, name, got)
+				note(torn, step, name, got)
 			case there && !current:
-				note(stale, crash, name, got)
+				note(stale, step, name, got)
 			}
 		}
-		store, err := fs.New(crash.Fs, saveDir)
+		store, err := fs.New(afs, saveDir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,13 +155,13 @@ func (h *history) flaws(t *testing.T, tell bool) map[flaw]int {
 			t.Error(err)
 		}
 		store.Close()
-		infos, err := afero.ReadDir(crash.Fs, saveDir)
+		infos, err := afero.ReadDir(afs, saveDir)
 		if err != nil {
 			t.Error(err)
 		}
 		for _, fi := range infos {
 			if strings.HasPrefix(fi.Name(), ".") {
-				note(left, crash, fi.Name(), nil)
+				note(left, step, fi.Name(), nil)
 			}
 		}
 	}
@@ -252,8 +252,8 @@ var histories = []struct {
 
 // The first is for the directory itself, the second for the file from before.
 func failSecondDirSync(afs afero.Fs) afero.Fs {
-	faulty := fstest.NewFaulty(afs)
-	faulty.Fail(syscall.EIO, 3, fstest.SyncDir)
+	faulty := newFaulty(afs)
+	faulty.Fail(syscall.EIO, 3, "sync directory")
 	return faulty
 }
 
@@ -282,7 +282,7 @@ func TestWithoutASyncACutOfThePowerIsSeen(t *testing.T) {
 		{fs.None, []flaw{lost, stale, torn}, []flaw{left}},
 	}
 	for _, test := range tests {
-		t.Run(test.d.String(), func(t *testing.T) {
+		t.Run(string(test.d), func(t *testing.T) {
 			h := newHistory(t, same, fs.WithDurability(test.d))
 			defer h.Close()
 			h.put(t, "1.file", "some ", "payload")
@@ -315,15 +315,15 @@ func TestACutOfThePowerReplacesNothingThatIsNotToBeReplaced(t *testing.T) {
 		t.Error(err)
 	}
 	h.flaws(t, true)
-	for crash := range h.disk.Crashes(60, 1) {
-		if crash.Step < base {
+	for step, afs := range h.disk.Crashes(60, 1) {
+		if step < base {
 			continue
 		}
-		if got := content(t, crash.Fs, "1.file"); got != "from before" {
-			t.Errorf("at step %d 1.file holds %q", crash.Step, got)
+		if got := content(t, afs, "1.file"); got != "from before" {
+			t.Errorf("at step %d 1.file holds %q", step, got)
 		}
-		if got := content(t, crash.Fs, "2.file"); strings.HasPrefix(got, "and") {
-			t.Errorf("at step %d 2.file holds %q", crash.Step, got)
+		if got := content(t, afs, "2.file"); strings.HasPrefix(got, "and") {
+			t.Errorf("at step %d 2.file holds %q", step, got)
 		}
 	}
 }

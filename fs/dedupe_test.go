@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/afero"
 
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/follow"
 	"github.com/accio-go/accio/stage"
 )
 
@@ -43,7 +43,7 @@ func TestTheSameContentIsStoredOnce(t *testing.T) {
 				defer store.Close()
 				var sink stage.Store = store
 				if followed {
-					sink = fs.Follow(store)
+					sink = &follow.Store{Store: store}
 				}
 				h := stage.Chain{
 					stage.Hash{New: sha256.New},
@@ -78,60 +78,6 @@ func TestTheSameContentIsStoredOnce(t *testing.T) {
 	}
 }
 
-// To its sender a duplicate is stored; what follows it hears that it is not the one that is
-// visible.
-func TestWhatFollowsADuplicateHearsThatTheNameIsTaken(t *testing.T) {
-	store, err := fs.New(fs.NewMemory(), "/store", fs.NoReplace())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	var f *fs.Follower
-	guests, told := make(chan io.ReadCloser, 2), make(chan error, 2)
-	f = fs.Follow(store,
-		fs.WithConsumer(fs.Consumer{Decisive: true, Consume: func(_ context.Context, name string, r io.Reader) error {
-			guest, err := f.Open(name)
-			if err != nil {
-				return err
-			}
-			guests <- guest
-			_, err = io.Copy(io.Discard, r)
-			return err
-		}}),
-		fs.WithConsumer(fs.Consumer{
-			Consume: func(_ context.Context, _ string, r io.Reader) error {
-				_, err := io.Copy(io.Discard, r)
-				return err
-			},
-			OnError: func(_ string, err error) { told <- err },
-		}),
-	)
-	h := stage.Chain{
-		stage.Hash{New: sha256.New},
-		stage.Save{Store: f, Name: stage.NumberedFile, Final: stage.HashName(""), Dedupe: true},
-	}.Then(stage.Receive)
-	for i, want := range []error{nil, os.ErrExist} {
-		client, server := net.Pipe()
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			io.WriteString(client, "content")
-			client.Close()
-		})
-		if err := stage.Serve(t.Context(), server, uint64(i+1), h); err != nil {
-			t.Errorf("sender %d: %v", i+1, err)
-		}
-		wg.Wait()
-		guest := <-guests
-		defer guest.Close()
-		if _, err := io.ReadAll(guest); !errors.Is(err, want) {
-			t.Errorf("the reader of %d got %v, want %v", i+1, err, want)
-		}
-	}
-	if err := <-told; !errors.Is(err, os.ErrExist) || len(told) > 0 {
-		t.Errorf("the consumer was told of %v, and %d more", err, len(told))
-	}
-}
-
 // A name that is taken is no fault of the store, whether it is that of a payload, of a mark
 // or of a mark in a hurry.
 func TestWhatWouldReplaceIsAConflict(t *testing.T) {
@@ -154,7 +100,7 @@ func TestWhatWouldReplaceIsAConflict(t *testing.T) {
 					return cause
 				}))
 				err = h.Serve(t.Context(), &stage.Conn{Number: 1, Out: io.Discard})
-				if stage.OutcomeOf(err, 4) != stage.OutcomeConflict || errors.Is(err, stage.ErrStorage) || !errors.Is(err, cause) && cause != nil {
+				if stage.OutcomeOf(err, 4) != stage.OutcomeOf(stage.ErrConflict, 0) || errors.Is(err, stage.ErrStorage) || !errors.Is(err, cause) && cause != nil {
 					t.Errorf("ended with %v", err)
 				}
 			})

@@ -6,14 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/spf13/afero"
 )
 
-// probeName is the name of a file that is begun, and not committed, to see
-// whether a directory can be written.
+// probeName is the name of a file that newProbedStore creates and aborts.
 const probeName = "probe"
 
-// newProbedStore returns a Store in d, or closes d if nothing can be created in
-// it. A disk that is full is no reason: it may not stay so.
+// newProbedStore returns a Store in d, or closes d and fails if no file can be created in it.
+// A full disk is no failure: it may not stay full.
 func newProbedStore(d directory, o *options) (*Store, error) {
 	probe, err := d.create(probeName)
 	if err == nil {
@@ -27,29 +28,36 @@ func newProbedStore(d directory, o *options) (*Store, error) {
 	return newStore(d, o), nil
 }
 
-// makeDir creates path and its parents where they are missing, and makes their
-// names durable, if they are to be.
-func makeDir(path string, o *options) error {
+// makeDir creates dir and its parents if they are missing, and syncs their names if the
+// Store syncs names. A directory without read permission cannot be opened, and so not
+// synced.
+func makeDir(afs afero.Fs, dir string, o *options) error {
 	var made []string
-	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
-		_, err := os.Stat(p)
-		if err == nil || !errors.Is(err, os.ErrNotExist) {
+	for path := filepath.Clean(dir); ; path = filepath.Dir(path) {
+		fi, err := afs.Stat(path)
+		if err == nil && !fi.IsDir() { // MemMapFs would turn it into a directory
+			return &os.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+		}
+		if path == filepath.Dir(path) {
 			break
 		}
-		made = append(made, p)
-		if p == filepath.Dir(p) {
-			break
+		if errors.Is(err, os.ErrNotExist) {
+			made = append(made, path)
 		}
 	}
-	if err := os.MkdirAll(path, 0o777); err != nil {
+	if err := afs.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	if o.durability != Full {
+	if _, err := afs.Stat(dir); err != nil {
+		return err
+	}
+	if !o.syncsNames() {
 		return nil
 	}
-	for _, p := range made {
-		if err := o.synced(syncPath(filepath.Dir(p))); err != nil {
-			return fmt.Errorf("sync the directory that holds %s: %w", p, err)
+	for _, path := range made {
+		err := o.dirSyncError((&aferoDir{afs, filepath.Dir(path)}).sync())
+		if err != nil && !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("sync the directory that holds %s: %w", path, err)
 		}
 	}
 	return nil

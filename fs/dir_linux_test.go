@@ -141,7 +141,7 @@ func TestAFileIsSyncedThatMayBeReadOrWritten(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
 				t.Error(err)
 			}
-			if err := s.dir.(syncer).syncFile(name); !errors.Is(err, want) {
+			if err := s.dir.syncFile(name); !errors.Is(err, want) {
 				t.Errorf("%s: %v; want %v", name, err, want)
 			}
 		}

@@ -8,22 +8,19 @@ import (
 	"github.com/spf13/afero"
 )
 
-// OpenDir returns a Store in a directory of the disk, which it creates, with
-// its parents, if it is missing. renameio does not build on this system, so it
-// is a Store of [New] on afero's OsFs: names of files are plain names, so that
-// nothing outside the directory is written; a directory cannot be synced.
+// OpenDir returns a Store in a directory of the disk. It creates the directory and its
+// parents if they are missing, and fails if path is not a directory or cannot be written.
 //
-// It fails if path is not a directory or cannot be written.
+// renameio does not build on this system, so it is a Store of [New] on afero's OsFs. Since
+// names are plain, it writes nothing outside the directory. It cannot sync a directory.
 func OpenDir(path string, opts ...Option) (*Store, error) {
 	o := newOptions(opts)
-	if err := makeDir(path, o); err != nil {
+	if err := makeDir(afero.NewOsFs(), path, o); err != nil {
 		return nil, err
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	return newProbedStore(&anyDir{afero.NewOsFs(), abs}, o)
+	return newProbedStore(&aferoDir{afero.NewOsFs(), abs}, o)
 }
-
-func syncPath(string) error { return nil }

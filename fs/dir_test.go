@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/spf13/afero"
 )
 
 func TestMakeDirMakesWhatIsMissing(t *testing.T) {
@@ -14,7 +16,7 @@ func TestMakeDirMakesWhatIsMissing(t *testing.T) {
 			t.Chdir(t.TempDir())
 			path := filepath.FromSlash(path)
 			for range 2 { // and what is there is good as it is
-				if err := makeDir(path, new(options)); err != nil {
+				if err := makeDir(afero.NewOsFs(), path, new(options)); err != nil {
 					t.Fatal(err)
 				}
 				if fi, err := os.Stat(path); err != nil || !fi.IsDir() {
@@ -24,7 +26,7 @@ func TestMakeDirMakesWhatIsMissing(t *testing.T) {
 		})
 	}
 	t.Run("the root", func(t *testing.T) {
-		if err := makeDir(string(filepath.Separator), new(options)); err != nil {
+		if err := makeDir(afero.NewOsFs(), string(filepath.Separator), new(options)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -36,9 +38,9 @@ func TestMakeDirDoesNotMakeADirectoryOfAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"file", "file/a", "file/a/b"} {
-		err := makeDir(filepath.FromSlash(path), new(options))
+		err := makeDir(afero.NewOsFs(), filepath.FromSlash(path), new(options))
 		if pathErr := new(fs.PathError); !errors.As(err, &pathErr) {
-			t.Errorf("makeDir(%q) = %v", path, err)
+			t.Errorf("makeDir(afero.NewOsFs(), %q) = %v", path, err)
 		}
 	}
 	if got, err := os.ReadFile("file"); err != nil || string(got) != "kept" {

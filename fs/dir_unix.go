@@ -14,20 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenDir returns a Store in a directory of the disk, which it creates, with
-// its parents, if it is missing. The caller closes it when the last file is
-// committed or aborted.
+// OpenDir returns a Store in a directory of the disk. It creates the directory and its
+// parents if they are missing, and fails if path is not a directory or cannot be written.
+// The caller closes the Store when the last file is committed or aborted.
 //
-// Files are written by renameio into pending files in the directory itself, and
-// renamed; their mode is 0666 less the umask. The directory is held open
-// (os.Root): the Store stays with it when it is moved, and no symbolic link
-// leads out of it. A symbolic link that stands where a file is to appear is
-// replaced, never followed.
-//
-// It fails if path is not a directory or cannot be written.
+// renameio creates the pending files in the directory itself. The mode of files is 0666
+// less the umask. The Store holds the directory open (os.Root): it stays with a directory
+// that is moved, and no symbolic link leads out of it. A symbolic link under the name of a
+// file is replaced, never followed.
 func OpenDir(path string, opts ...Option) (*Store, error) {
 	o := newOptions(opts)
-	if err := makeDir(path, o); err != nil {
+	if err := makeDir(afero.NewOsFs(), path, o); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(path)
@@ -44,14 +41,13 @@ func OpenDir(path string, opts ...Option) (*Store, error) {
 
 // disk is a directory on a disk.
 //
-// Who has a pending file open holds a lock on it (flock(2)), which the system
-// takes back when the process dies, however it dies. So a sweep can tell what
-// was left from what is in use. To close the gap between creating a file and
-// locking it, the sweeper removes a file under the lock, and the creator, once
-// it has the lock, makes sure that the file is still there.
+// The process that has a pending file open holds a lock on it (flock(2)), which the system
+// releases when the process dies. So a sweep can tell a file that was left from one in
+// use. To close the gap between creating a file and locking it, a sweep removes a file
+// while it holds the lock, and create checks that the file is still there after locking it.
 type disk struct {
 	root *os.Root
-	self *os.File // the directory, to be synced
+	self *os.File // the directory, to sync it
 }
 
 func (d *disk) create(name string) (temporary, error) {
@@ -60,7 +56,7 @@ func (d *disk) create(name string) (temporary, error) {
 		if err != nil {
 			return nil, err
 		}
-		if hasRandom(filepath.Base(pf.Name()), name) {
+		if hasDigits(filepath.Base(pf.Name()), name) {
 			mine, err := lockNew(pf.File)
 			if err != nil {
 				return nil, errors.Join(fmt.Errorf("lock %s: %w", pf.Name(), err), pf.Cleanup())
@@ -69,12 +65,12 @@ func (d *disk) create(name string) (temporary, error) {
 				return &diskFile{pf, d.self}, nil
 			}
 		}
-		pf.Cleanup() // a sweep was quicker and may have removed it already
+		pf.Cleanup() // a sweep was faster and may have removed the file
 	}
 }
 
-func (d *disk) append(name string) (afero.File, error) {
-	f, err := d.root.OpenFile(name, appending|syscall.O_NONBLOCK, 0o666) // a FIFO is not waited for
+func (d *disk) openAppend(name string) (afero.File, error) {
+	f, err := d.root.OpenFile(name, appendFlags|syscall.O_NONBLOCK, 0o666) // does not wait for the reader of a FIFO
 	if err != nil {
 		return nil, err
 	}
@@ -103,20 +99,20 @@ func (d *disk) names() ([]string, error) {
 }
 
 func (d *disk) sweep(temp string) error {
-	// To write, if one may: where a lock is the network's (NFS), it takes that.
+	// NFS locks only files that are open for writing.
 	f, err := d.openRegular(temp, os.O_RDWR, os.O_RDONLY)
 	if f == nil {
 		return err
 	}
 	defer f.Close()
 	if !tryLock(f) {
-		return nil // in use, or nobody can know
+		return nil // in use, or the filesystem has no locks
 	}
-	// Under the lock: is the name still that of the file?
 	opened, err := f.Stat()
 	if err != nil {
 		return err
 	}
+	// Another process may have committed the file before the lock was taken.
 	if fi, err := d.root.Lstat(temp); err != nil || !os.SameFile(fi, opened) {
 		return ignoreNotExist(err)
 	}
@@ -125,10 +121,10 @@ func (d *disk) sweep(temp string) error {
 
 func (d *disk) sync() error { return d.self.Sync() }
 
-func (d *disk) free() (int64, error) { return freeOn(d.self) }
+func (d *disk) free() (int64, error) { return freeSpace(d.self) }
 
 func (d *disk) syncFile(name string) error {
-	// The umask may have it that not even its owner may read it.
+	// With some umasks not even the owner may read the file.
 	f, err := d.openRegular(name, os.O_RDONLY, os.O_WRONLY)
 	if f == nil {
 		return err
@@ -137,17 +133,17 @@ func (d *disk) syncFile(name string) error {
 	return f.Sync()
 }
 
-// openRegular opens a file in a way that one may, or in another. It is nil without an error
-// if there is none of that name, or what is there is no regular file.
-func (d *disk) openRegular(name string, way, other int) (*os.File, error) {
+// openRegular opens a regular file with the first access mode, or with the second if the
+// first is forbidden. It returns nil, nil if name is missing or not a regular file.
+func (d *disk) openRegular(name string, first, second int) (*os.File, error) {
 	fi, err := d.root.Lstat(name)
 	if err != nil || !fi.Mode().IsRegular() {
 		return nil, ignoreNotExist(err)
 	}
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
-	f, err := d.root.OpenFile(name, way|flags, 0)
+	f, err := d.root.OpenFile(name, first|flags, 0)
 	if errors.Is(err, os.ErrPermission) {
-		f, err = d.root.OpenFile(name, other|flags, 0)
+		f, err = d.root.OpenFile(name, second|flags, 0)
 	}
 	if err != nil {
 		return nil, ignoreNotExist(err)
@@ -156,20 +152,6 @@ func (d *disk) openRegular(name string, way, other int) (*os.File, error) {
 }
 
 func (d *disk) close() error { return errors.Join(d.self.Close(), d.root.Close()) }
-
-func syncPath(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		// A directory that may be searched and written but not read cannot
-		// be opened, and so not synced.
-		if errors.Is(err, os.ErrPermission) {
-			return nil
-		}
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
 
 // diskFile is a pending file on a disk.
 type diskFile struct {
@@ -181,13 +163,13 @@ func (f *diskFile) temp() string { return filepath.Base(f.pf.Name()) }
 
 func (f *diskFile) Write(p []byte) (int, error) { return f.pf.Write(p) }
 
-func (f *diskFile) File() *os.File { return f.pf.File }
+func (f *diskFile) file() *os.File { return f.pf.File }
 
-func (f *diskFile) reset() error { return emptyFile(f.pf) }
+func (f *diskFile) truncate() error { return truncateFile(f.pf) }
 
 func (f *diskFile) sync() error { return f.pf.Sync() }
 
-func (f *diskFile) reopen() (handle, error) {
+func (f *diskFile) reopen() (afero.File, error) {
 	fd, err := dup(f.pf.File)
 	if err != nil {
 		return nil, err
@@ -195,12 +177,11 @@ func (f *diskFile) reopen() (handle, error) {
 	return os.NewFile(uintptr(fd), f.pf.Name()), nil
 }
 
-// rename is renameat(2) as it is: what os.Root would look at first is nothing to a
-// file that replaces a file.
+// rename calls renameat(2) itself: the checks of os.Root do not matter for a rename within a
+// directory.
 //
-// It gives the file its name before it is closed, and not after as renameio
-// would: so its lock lasts until then. A close has nothing left to tell of once the
-// file is synced (close(2)).
+// It renames the file before it closes it, unlike renameio, so that the lock lasts until the
+// file has its name. After a sync, close reports no more errors (close(2)).
 func (f *diskFile) rename(name string, replace bool) error {
 	var err error
 	cerr := control(f.dir, func(fd int) {

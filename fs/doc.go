@@ -1,48 +1,32 @@
-// Package fs is where payloads go: files that become visible whole or not at
-// all.
+// Package fs stores payloads as files that become visible complete or not at all.
 //
-// A [Store] keeps files in one directory. [Store.Create] begins a [Pending]
-// file, under a hidden name beside the others; Commit makes it visible under its
-// own name, and Abort removes it. There is no moment, and no crash, that leaves
-// part of a file under its name: the data is synced before the rename, and the
-// directory after it, before Commit returns. Commits that happen at the same
-// time share the sync of the directory and, if they are many, small files on ext4 and XFS
-// are synced in batches. A Store for which less will do is told so by
-// [WithDurability]; one that is to replace nothing, by [NoReplace].
+// A [Store] keeps files in one directory. [Store.Create] begins a [Pending] file under a
+// hidden name. Commit makes it visible under its own name, and Abort removes it:
 //
 //	store, err := fs.OpenDir("/srv/uploads")
 //	…
 //	p, err := store.Create(ctx, "report.pdf")
 //	…
-//	defer p.Abort() // nothing, once it is committed
+//	defer p.Abort() // does nothing after a commit
 //	if _, err := io.Copy(p, upload); err != nil {
 //		return err
 //	}
 //	return p.Commit()
 //
-// [OpenDir] is a directory of the disk, by way of renameio. [New] is one on any
-// afero filesystem; on [NewMemory] it lets tests run without a disk, and on those of
-// package fstest with one that fails, or loses its power.
+// At no moment, and after no crash, is a part of a file visible. Commit syncs the data,
+// renames the file and syncs the directory. Commits at the same time share the sync of the
+// directory, and on ext4 and XFS many small files are synced in groups. [WithDurability]
+// trades durability for speed, and [NoReplace] keeps files that exist.
 //
-// [Follow], by way of djherbis/stream, lets others read a file while it arrives: guests,
-// who come and go ([Follower.Open]), and consumers, who read every file and may
-// have a say in whether it is committed ([WithConsumer]): a checksum, an index, a scanner.
+// [OpenDir] opens a directory of the disk, by renameio. [New] opens one on any afero
+// filesystem: [NewMemory] for tests without a disk, those of package fstest for tests with
+// a disk that fails or loses power. [Store.Sweep] removes the pending files of a killed
+// process.
 //
-// A pending file can be given another name until it is committed, so that the name may
-// be made of what it holds. With NoReplace that is a store addressed by content: what is
-// there already is an os.ErrExist.
+// Package follow reads files while they arrive, and package appendlog appends records to
+// files. Package stage takes a Store as the sink of a chain; this package knows nothing of
+// connections.
 //
-// Names are plain: what begins with a dot, or has a separator in it, is an [ErrName]. An
-// error is that of the filesystem, for errors.Is, with what was being done to which
-// file. Stores and Followers are safe for concurrent use, a Pending is for one goroutine
-// at a time.
-//
-// [Append] is for what is no file of its own: each payload becomes a line of a file that
-// only grows, as a log.
-//
-// What a killed process leaves is removed by [Store.Sweep], which touches
-// nothing that is not ours, and nothing that a live process is writing.
-//
-// The package has nothing to do with connections: package stage takes a Store as
-// the sink of a chain.
+// Errors are those of the filesystem, for errors.Is, and name the file. Stores are safe
+// for concurrent use.
 package fs

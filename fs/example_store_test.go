@@ -2,12 +2,10 @@ package fs_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/afero"
 
@@ -67,8 +65,8 @@ func ExampleNewMemory() {
 	// Output: hello <nil>
 }
 
-// A cache is found whole or not at all after its process was killed; after a loss of
-// power it is begun anew, and so nothing has to be synced.
+// A cache survives a killed process, and is discarded after a loss of power, so it needs no
+// sync.
 func ExampleWithDurability() {
 	store, err := fs.New(fs.NewMemory(), "/cache", fs.WithDurability(fs.None))
 	if err != nil {
@@ -83,13 +81,9 @@ func ExampleWithDurability() {
 	// Output: <nil>
 }
 
-// A server goes on where the filesystem cannot sync, and says so.
+// A server warns and goes on if the filesystem cannot sync.
 func ExampleOnWarning() {
-	warn := func(err error) {
-		if errors.Is(err, fs.ErrCannotSync) {
-			fmt.Println("warning:", err)
-		}
-	}
+	warn := func(err error) { fmt.Println("warning:", err) }
 	store, err := fs.New(fs.NewMemory(), "/uploads", fs.OnWarning(warn))
 	if err != nil {
 		panic(err)
@@ -98,31 +92,8 @@ func ExampleOnWarning() {
 	// Output: <nil>
 }
 
-// A scanner that hangs does not hold up the sender for longer than a moment.
-func ExampleWithConsumerLimit() {
-	store, err := fs.New(fs.NewMemory(), "/uploads")
-	if err != nil {
-		panic(err)
-	}
-	defer store.Close()
-	scanned := fs.Follow(store, fs.WithConsumerLimit(20*time.Millisecond), fs.WithConsumer(fs.Consumer{
-		Consume: func(ctx context.Context, _ string, _ io.Reader) error {
-			<-ctx.Done() // it waits for another server
-			return context.Cause(ctx)
-		},
-		Decisive: true,
-	}))
-	p, err := scanned.Create(context.Background(), "report.pdf")
-	if err != nil {
-		panic(err)
-	}
-	defer p.Abort()
-	fmt.Println(errors.Is(p.Commit(), fs.ErrConsumerLimit))
-	// Output: true
-}
-
-// What a process that was killed has left is removed by the next one. Which files are
-// one's own is told by the names they were to have.
+// At its start a server removes the pending files of a process that was killed. It
+// recognizes them by the names that they were created for.
 func ExampleStore_Sweep() {
 	store, err := fs.New(fs.NewMemory(), "/uploads")
 	if err != nil {

@@ -4,5 +4,5 @@ package fs
 
 import "golang.org/x/sys/unix"
 
-// blockSize is what blocks are counted in.
+// blockSize returns the unit of the block counts.
 func blockSize(st *unix.Statfs_t) int64 { return int64(st.Bsize) }

@@ -2,7 +2,7 @@ package fs
 
 import "golang.org/x/sys/unix"
 
-// blockSize is what blocks are counted in: f_frsize, as those of statvfs(3) are.
+// blockSize returns the unit of the block counts: f_frsize, as in statvfs(3).
 func blockSize(st *unix.Statfs_t) int64 {
 	if st.Frsize == 0 {
 		return int64(st.Bsize)

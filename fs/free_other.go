@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// freeOn does not know how to find out on this system.
-func freeOn(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
+// freeSpace is not implemented on this system.
+func freeSpace(*os.File) (int64, error) { return 0, errors.ErrUnsupported }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeOn is what is free on the filesystem that f is on.
-func freeOn(f *os.File) (int64, error) {
+// freeSpace returns the free bytes of the filesystem that f is on.
+func freeSpace(f *os.File) (int64, error) {
 	st, err := statfs(f)
 	if err != nil {
 		return 0, err
@@ -17,7 +17,7 @@ func freeOn(f *os.File) (int64, error) {
 	return int64(st.Bavail) * blockSize(st), nil
 }
 
-// statfs is what statfs(2) says of the filesystem that f is on.
+// statfs calls statfs(2) for the filesystem that f is on.
 func statfs(f *os.File) (*unix.Statfs_t, error) {
 	st := new(unix.Statfs_t)
 	var err error

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockNew locks a file that was just created, and reports whether it is still
-// there: if not, or if it is locked, a sweep has been quicker. On a filesystem
-// that knows no locks every file is taken to be one's own.
+// lockNew locks a file that was just created. mine is false if a sweep was faster: it has
+// removed or locked the file. On a filesystem without locks mine is true.
 func lockNew(f *os.File) (mine bool, err error) {
 	cerr := control(f, func(fd int) {
 		switch lerr := flock(fd); lerr {
@@ -29,7 +28,7 @@ func lockNew(f *os.File) (mine bool, err error) {
 	return mine, err
 }
 
-// tryLock locks f and reports whether it could.
+// tryLock locks f, and reports whether it succeeded.
 func tryLock(f *os.File) (ok bool) {
 	control(f, func(fd int) { ok = flock(fd) == nil })
 	return ok
@@ -43,7 +42,7 @@ func flock(fd int) error {
 	}
 }
 
-// dup returns a second descriptor of f, which shares its lock.
+// dup returns a second descriptor of f. It shares the lock of f.
 func dup(f *os.File) (fd int, err error) {
 	cerr := control(f, func(old int) {
 		fd, err = unix.FcntlInt(uintptr(old), unix.F_DUPFD_CLOEXEC, 0)

@@ -3,98 +3,67 @@ package fs
 import (
 	"os"
 	"sync"
-	"time"
 
 	"github.com/spf13/afero"
 )
 
-// NewMemory returns a filesystem in memory that is safe for concurrent use,
-// for tests and for what need not outlive the process:
+// NewMemory returns a filesystem in memory, for tests and for files that need not outlive the
+// process:
 //
 //	mem := fs.NewMemory()
 //	store, err := fs.New(mem, "/save")
 //
-// It is afero's MemMapFs behind a lock. By itself that lets O_EXCL succeed for
-// two at a time, and can deadlock when two rename the same file. Open files are
-// the MemMapFs's own: one handle is for one goroutine, and two handles of a
-// file may be used at a time.
-func NewMemory() afero.Fs { return &memory{afs: afero.NewMemMapFs()} }
+// It is safe for concurrent use. An open file is for one goroutine; several open files of
+// one name may be used at a time.
+//
+// It is afero's MemMapFs behind a lock: in a plain MemMapFs two goroutines can both succeed
+// with O_EXCL, and two renames of one file can deadlock.
+func NewMemory() afero.Fs { return &memory{Fs: afero.NewMemMapFs()} }
 
+// memory locks the calls that change names. MemMapFs itself locks the others.
 type memory struct {
-	mu  sync.Mutex
-	afs afero.Fs
+	mu sync.Mutex
+	afero.Fs
 }
-
-func (m *memory) Name() string { return "Memory" }
 
 func (m *memory) Create(name string) (afero.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.Create(name)
+	return m.Fs.Create(name)
 }
 
 func (m *memory) Mkdir(name string, perm os.FileMode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.Mkdir(name, perm)
+	return m.Fs.Mkdir(name, perm)
 }
 
 func (m *memory) MkdirAll(path string, perm os.FileMode) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.MkdirAll(path, perm)
-}
-
-func (m *memory) Open(name string) (afero.File, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.afs.Open(name)
+	return m.Fs.MkdirAll(path, perm)
 }
 
 func (m *memory) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.OpenFile(name, flag, perm)
+	return m.Fs.OpenFile(name, flag, perm)
 }
 
 func (m *memory) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.Remove(name)
+	return m.Fs.Remove(name)
 }
 
 func (m *memory) RemoveAll(path string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.RemoveAll(path)
+	return m.Fs.RemoveAll(path)
 }
 
 func (m *memory) Rename(oldname, newname string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.afs.Rename(oldname, newname)
-}
-
-func (m *memory) Stat(name string) (os.FileInfo, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.afs.Stat(name)
-}
-
-func (m *memory) Chmod(name string, mode os.FileMode) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.afs.Chmod(name, mode)
-}
-
-func (m *memory) Chown(name string, uid, gid int) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.afs.Chown(name, uid, gid)
-}
-
-func (m *memory) Chtimes(name string, atime, mtime time.Time) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.afs.Chtimes(name, atime, mtime)
+	return m.Fs.Rename(oldname, newname)
 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// Option is how a Store of [OpenDir] or [New] is to differ from one without.
+// Option changes how a Store of [OpenDir] or [New] works.
 type Option func(*options)
 
 type options struct {
@@ -25,103 +25,86 @@ func newOptions(opts []Option) *options {
 	return o
 }
 
-// Durability is what a Commit that has returned promises of a loss of power. A
-// process that is killed loses nothing of what was committed, whatever it is.
-type Durability int
+// Durability says what survives a loss of power after a Commit has returned. A killed
+// process loses nothing that was committed, with any Durability.
+type Durability string
 
 const (
-	// Full: the file is there, and whole.
-	Full Durability = iota
+	// Full: the file is there and complete.
+	Full Durability = "full"
 
-	// File: what is there is whole, but it may be what was there before, or nothing:
-	// the sync of the directory is left out.
-	File
+	// File: the file is complete, or the state before the commit is there. The Store
+	// syncs files, and not the directory.
+	File Durability = "file"
 
-	// None: anything may be there, also an empty file or a part of it: nothing is
-	// synced.
-	None
+	// None: an empty file or a part of one may be there. The Store syncs nothing.
+	None Durability = "none"
 )
 
-var durabilities = [...]string{Full: "full", File: "file", None: "none"}
-
-// ErrDurability is returned for a word that stands for no [Durability].
-var ErrDurability = errors.New("not full, file or none")
-
-// String returns the word that UnmarshalText reads.
-func (d Durability) String() string {
-	if d < 0 || int(d) >= len(durabilities) {
-		return fmt.Sprintf("Durability(%d)", int(d))
-	}
-	return durabilities[d]
-}
-
-// UnmarshalText reads "full", "file" or "none"; all else is an [ErrDurability].
+// UnmarshalText accepts "full", "file" and "none".
 func (d *Durability) UnmarshalText(text []byte) error {
-	for i, word := range durabilities {
-		if word == string(text) {
-			*d = Durability(i)
-			return nil
-		}
+	switch v := Durability(text); v {
+	case Full, File, None:
+		*d = v
+		return nil
 	}
-	return fmt.Errorf("%w: %q", ErrDurability, text)
+	return fmt.Errorf("unknown durability %q: not full, file or none", text)
 }
 
-// WithDurability has commits of a Store be as durable as d; otherwise they are
-// [Full].
+// WithDurability sets the Durability of commits. The default is [Full].
 func WithDurability(d Durability) Option {
 	return func(o *options) { o.durability = d }
 }
 
-// NoReplace has a Commit fail, with an os.ErrExist, if there is something under the
-// name already; that stays as it is, and nothing of the new file is left. It is no commit
-// of this Store that is still under way, and its name has been synced as that of the new file
-// would have been: whoever takes it for the same, since the name is made of what a file
-// holds, may rely on it. On a disk
-// the system decides it, so it also holds between Stores and processes; a Store of
-// [New], or one on a filesystem that knows neither renameat2(2) with RENAME_NOREPLACE
-// nor hard links, looks before it renames, and others must not use the directory.
+func (o *options) syncsFiles() bool { return o.durability != None }
+func (o *options) syncsNames() bool { return o.durability != None && o.durability != File }
+
+// NoReplace makes a Commit fail with an os.ErrExist if its name is taken. The earlier file
+// stays, and nothing is left of the new one. The Store has synced the earlier file's name
+// then, as far as its Durability asks for it, and no commit of this Store to that name is
+// under way: so the caller may rely on the earlier file if names are made of contents.
+//
+// On a disk this also holds between Stores and processes. A Store of [New], or one on a
+// filesystem with neither renameat2(2) RENAME_NOREPLACE nor hard links, looks before it
+// renames: no other process may use the directory then.
 func NoReplace() Option {
 	return func(o *options) { o.noReplace = true }
 }
 
-// OnWarning has warn called, once in the life of a Store at the most, with the error
-// by which the filesystem has said that it cannot sync a directory or a file: EINVAL
-// or ENOTSUP (fsync(2)). That is no failure of a commit then, since there is nothing
-// more to be had of such a filesystem. Without this option that goes for a directory
-// only, and unsaid; a file that cannot be synced is one that cannot be committed.
+// OnWarning sets a function that is called at most once, when the filesystem cannot sync a
+// directory or a file: EINVAL or ENOTSUP (fsync(2)). The commit succeeds then, since that
+// filesystem offers nothing better. Without OnWarning that is so for a directory, and a
+// file that cannot be synced is not committed.
 //
-// warn is called by whoever commits, or closes the Store, who waits for it; it is not to use
-// the Store.
+// A Commit or Close waits for warn, which must not use the Store.
 func OnWarning(warn func(error)) Option {
 	return func(o *options) { o.onWarning = warn }
 }
 
-// ErrCannotSync is what a warning of [OnWarning] is of.
-var ErrCannotSync = errors.New("the filesystem cannot sync, and what is saved may not survive a loss of power")
-
-// cannotSync reports whether err, of a sync, is that of a filesystem that cannot.
-// Any other is a failure, and to try again would prove nothing: the system has
-// forgotten what it could not write (fsync(2), and errseq_t in the kernel's
-// documentation).
+// cannotSync reports whether err, of a sync, says that the filesystem has no sync. Any other
+// error is a failure, and to try again proves nothing: the system has forgotten the data
+// that it could not write (fsync(2), and errseq_t in the kernel's documentation).
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }
 
-// synced is what err, of the sync of the directory, is to a commit.
-func (o *options) synced(err error) error {
+// dirSyncError returns the error of a commit if the sync of the directory returned err.
+func (o *options) dirSyncError(err error) error {
 	if err == nil || !cannotSync(err) {
 		return err
 	}
 	if o.onWarning != nil {
-		o.warned.Do(func() { o.onWarning(fmt.Errorf("%w: %w", ErrCannotSync, err)) })
+		o.warned.Do(func() {
+			o.onWarning(fmt.Errorf("the filesystem cannot sync, so files may not survive a loss of power: %w", err))
+		})
 	}
 	return nil
 }
 
-// syncedFile is that for the sync of a file.
-func (o *options) syncedFile(err error) error {
+// fileSyncError returns the error of a commit if the sync of a file returned err.
+func (o *options) fileSyncError(err error) error {
 	if o.onWarning == nil {
 		return err
 	}
-	return o.synced(err)
+	return o.dirSyncError(err)
 }

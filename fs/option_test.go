@@ -2,38 +2,31 @@ package fs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
-
-	"github.com/accio-go/accio/fs/fstest"
 )
 
-func TestDurabilityIsReadAndWrittenAsAWord(t *testing.T) {
-	for d, word := range map[Durability]string{Full: "full", File: "file", None: "none"} {
-		var got Durability = -1
-		if err := got.UnmarshalText([]byte(word)); err != nil || got != d {
-			t.Errorf("%q is read as %v, %v", word, got, err)
-		}
-		if got := d.String(); got != word {
-			t.Errorf("%s is written as %q", word, got)
+func TestDurabilityUnmarshalText(t *testing.T) {
+	for _, d := range []Durability{Full, File, None} {
+		var got Durability
+		if err := got.UnmarshalText([]byte(d)); err != nil || got != d {
+			t.Errorf("%q is %q, %v", d, got, err)
 		}
 	}
 	for _, word := range []string{"", "Full", "half", "full "} {
 		d := File
-		if err := d.UnmarshalText([]byte(word)); !errors.Is(err, ErrDurability) || d != File {
-			t.Errorf("%q is read as %v, %v", word, d, err)
+		if err := d.UnmarshalText([]byte(word)); err == nil || d != File {
+			t.Errorf("%q is %q, %v", word, d, err)
 		}
-	}
-	if got := Durability(7).String(); got != "Durability(7)" {
-		t.Errorf("another is written as %q", got)
 	}
 }
 
-func TestNoMoreIsSyncedThanWasAskedFor(t *testing.T) {
+func TestDurabilitySyncs(t *testing.T) {
 	tests := []struct {
 		opts       []Option
 		file, dirs int // for each commit; one more of a directory where the store's is made
@@ -44,20 +37,20 @@ func TestNoMoreIsSyncedThanWasAskedFor(t *testing.T) {
 		{[]Option{WithDurability(None)}, 0, 0},
 	}
 	for _, test := range tests {
-		t.Run(newOptions(test.opts).durability.String(), func(t *testing.T) {
+		t.Run(string(newOptions(test.opts).durability), func(t *testing.T) {
 			const commits = 3
-			afs := fstest.NewFaulty(NewMemory())
+			afs := newFaulty(NewMemory())
 			p := (kind{open: New}).placeAt(t, afs, filepath.FromSlash("/store"), test.opts...)
-			if got := afs.Calls(fstest.SyncDir); got != test.dirs {
+			if got := afs.Calls("sync directory"); got != test.dirs {
 				t.Errorf("%d directories were synced for the one that was made", got)
 			}
 			for range commits {
 				p.commit(t, "1.file", "payload")
 			}
-			if got := afs.Calls(fstest.Sync); got != commits*test.file {
+			if got := afs.Calls("sync"); got != commits*test.file {
 				t.Errorf("%d files were synced in %d commits", got, commits)
 			}
-			if got := afs.Calls(fstest.SyncDir); got != (1+commits)*test.dirs {
+			if got := afs.Calls("sync directory"); got != (1+commits)*test.dirs {
 				t.Errorf("directories were synced %d times in %d commits", got, commits)
 			}
 			p.holds(t, files{"1.file": "payload"})
@@ -65,7 +58,7 @@ func TestNoMoreIsSyncedThanWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestNothingIsReplacedThatIsNotToBe(t *testing.T) {
+func TestNoReplace(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		p := k.place(t, NoReplace())
 		ends := []struct {
@@ -73,16 +66,11 @@ func TestNothingIsReplacedThatIsNotToBe(t *testing.T) {
 			end  func(Pending) error
 		}{
 			{"by a commit", Pending.Commit},
-			{"by one that is not synced", func(f Pending) error {
-				if u, ok := f.(interface{ CommitUnsynced() error }); ok {
-					return u.CommitUnsynced()
-				}
-				return f.Commit()
-			}},
+			{"by one that defers its sync", func(f Pending) error { return commitAs(f, "1.file", false) }},
 		}
 		for _, end := range ends {
 			t.Run(end.name, func(t *testing.T) {
-				if err := p.Remove("1.file"); err != nil {
+				if err := p.dir.remove("1.file"); err != nil {
 					t.Fatal(err)
 				}
 				first, second := p.begin(t, "1.file", "first"), p.begin(t, "1.file", "second")
@@ -98,7 +86,7 @@ func TestNothingIsReplacedThatIsNotToBe(t *testing.T) {
 				p.holds(t, files{"1.file": "first"})
 			})
 		}
-		if err := p.Remove("1.file"); err != nil {
+		if err := p.dir.remove("1.file"); err != nil {
 			t.Fatal(err)
 		}
 		t.Run("not even a directory", func(t *testing.T) {
@@ -137,33 +125,33 @@ func TestNothingIsReplacedThatIsNotToBe(t *testing.T) {
 	})
 }
 
-func TestWhereNobodyCanLookNothingIsReplaced(t *testing.T) {
-	afs := fstest.NewFaulty(NewMemory())
+func TestNoReplaceStatFails(t *testing.T) {
+	afs := newFaulty(NewMemory())
 	p := (kind{open: New}).placeAt(t, afs, filepath.FromSlash("/store"), NoReplace())
 	f := p.begin(t, "1.file", "payload")
-	afs.Fail(syscall.EIO, 1, fstest.Stat)
+	afs.Fail(syscall.EIO, 1, "stat")
 	if err := f.Commit(); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
 	p.holds(t, files{})
 }
 
-func TestAFilesystemThatCannotSyncIsWarnedOfOnce(t *testing.T) {
+func TestOnWarning(t *testing.T) {
 	tests := []struct {
 		name string
 		err  error
-		ops  []fstest.Op
+		ops  []string
 		warn bool
 		want error // of a commit
 	}{
-		{"the directory, with EINVAL", syscall.EINVAL, []fstest.Op{fstest.SyncDir}, true, nil},
-		{"the directory, with ENOTSUP", syscall.ENOTSUP, []fstest.Op{fstest.SyncDir}, true, nil},
-		{"a file", syscall.EINVAL, []fstest.Op{fstest.Sync}, true, nil},
-		{"either", syscall.ENOTSUP, []fstest.Op{fstest.Sync, fstest.SyncDir}, true, nil},
-		{"the directory, and nobody is to be warned", syscall.EINVAL, []fstest.Op{fstest.SyncDir}, false, nil},
-		{"a file, and nobody is to be warned", syscall.EINVAL, []fstest.Op{fstest.Sync}, false, syscall.EINVAL},
-		{"the directory fails otherwise", syscall.EIO, []fstest.Op{fstest.SyncDir}, true, syscall.EIO},
-		{"a file fails otherwise", syscall.EIO, []fstest.Op{fstest.Sync}, true, syscall.EIO},
+		{"the directory, with EINVAL", syscall.EINVAL, []string{"sync directory"}, true, nil},
+		{"the directory, with ENOTSUP", syscall.ENOTSUP, []string{"sync directory"}, true, nil},
+		{"a file", syscall.EINVAL, []string{"sync"}, true, nil},
+		{"either", syscall.ENOTSUP, []string{"sync", "sync directory"}, true, nil},
+		{"the directory, and nobody is to be warned", syscall.EINVAL, []string{"sync directory"}, false, nil},
+		{"a file, and nobody is to be warned", syscall.EINVAL, []string{"sync"}, false, syscall.EINVAL},
+		{"the directory fails otherwise", syscall.EIO, []string{"sync directory"}, true, syscall.EIO},
+		{"a file fails otherwise", syscall.EIO, []string{"sync"}, true, syscall.EIO},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -172,7 +160,7 @@ func TestAFilesystemThatCannotSyncIsWarnedOfOnce(t *testing.T) {
 			if test.warn {
 				opts = append(opts, OnWarning(func(err error) { warnings = append(warnings, err) }))
 			}
-			afs := fstest.NewFaulty(NewMemory())
+			afs := newFaulty(NewMemory())
 			p := (kind{open: New}).placeAt(t, afs, filepath.FromSlash("/store"), opts...)
 			afs.Fail(test.err, 0, test.ops...)
 			for range 3 {
@@ -188,7 +176,7 @@ func TestAFilesystemThatCannotSyncIsWarnedOfOnce(t *testing.T) {
 				t.Errorf("the warnings: %v", warnings)
 			}
 			for _, err := range warnings {
-				if !errors.Is(err, ErrCannotSync) || !errors.Is(err, test.err) {
+				if !errors.Is(err, test.err) {
 					t.Errorf("the warning: %v", err)
 				}
 			}
@@ -198,10 +186,10 @@ func TestAFilesystemThatCannotSyncIsWarnedOfOnce(t *testing.T) {
 
 // The handle of the directory may fail in another way after it could not be synced.
 func TestADirectoryThatCannotBeSyncedOrClosedIsAFailure(t *testing.T) {
-	afs := fstest.NewFaulty(NewMemory())
+	afs := newFaulty(NewMemory())
 	p := (kind{open: New}).placeAt(t, afs, filepath.FromSlash("/store"))
-	afs.Fail(syscall.EINVAL, 0, fstest.SyncDir)
-	afs.Fail(syscall.EIO, 1, fstest.CloseDir)
+	afs.Fail(syscall.EINVAL, 0, "sync directory")
+	afs.Fail(syscall.EIO, 1, "close directory")
 	if err := p.begin(t, "1.file", "payload").Commit(); !errors.Is(err, syscall.EIO) {
 		t.Error(err)
 	}
@@ -211,20 +199,20 @@ func TestADirectoryThatCannotBeSyncedOrClosedIsAFailure(t *testing.T) {
 // The name of the second was there when the sync for the first failed, and nobody
 // knows what that has left of it. That its own sync succeeds proves nothing.
 func TestASyncOfTheDirectoryThatFailsFailsAllThatItWasToCover(t *testing.T) {
-	afs := fstest.NewFaulty(NewMemory())
+	afs := newFaulty(NewMemory())
 	p := (kind{open: New}).placeAt(t, afs, filepath.FromSlash("/store"))
 	first, second := p.begin(t, "1.file", "first"), p.begin(t, "2.file", "second")
 	result := make(chan error, 1)
 	syncs := 0
-	afs.FailIf(func(op fstest.Op, _ string) error {
-		if op != fstest.SyncDir {
+	afs.FailIf(func(op, _ string) error {
+		if op != "sync directory" {
 			return nil
 		}
 		if syncs++; syncs > 1 {
 			return nil
 		}
 		go func() { result <- second.Commit() }()
-		for blockedIn("(*groupSync).Sync(") == 0 { // it has its name, and waits for its sync
+		for blockedIn("(*Group).Sync(") == 0 { // it has its name, and waits for its sync
 			runtime.Gosched()
 		}
 		return syscall.EIO
@@ -240,7 +228,7 @@ func TestASyncOfTheDirectoryThatFailsFailsAllThatItWasToCover(t *testing.T) {
 	p.holds(t, files{"3.file": "after it"})
 }
 
-func TestWhatIsWrittenIsPushedOutInLargePieces(t *testing.T) {
+func TestWriteBack(t *testing.T) {
 	tests := []struct {
 		name string
 		d    Durability
@@ -248,29 +236,29 @@ func TestWhatIsWrittenIsPushedOutInLargePieces(t *testing.T) {
 		want int64
 	}{
 		{"a small file is not", Full, []int{1, 100_000, 1 << 20}, 0},
-		{"one that is nearly large is not", Full, []int{pushSize - 1}, 0},
-		{"one of that size is", Full, []int{pushSize - 1, 1}, pushSize},
-		{"a large one is, but for the end", File, []int{pushSize + 1, pushSize + 1}, 2 * pushSize},
-		{"and in one piece as well", Full, []int{5*pushSize + 7}, 5 * pushSize},
-		{"nothing is that need not be durable", None, []int{pushSize, pushSize}, 0},
+		{"one that is nearly large is not", Full, []int{writeBackSize - 1}, 0},
+		{"one of that size is", Full, []int{writeBackSize - 1, 1}, writeBackSize},
+		{"a large one is, but for the end", File, []int{writeBackSize + 1, writeBackSize + 1}, 2 * writeBackSize},
+		{"and in one piece as well", Full, []int{5*writeBackSize + 7}, 5 * writeBackSize},
+		{"nothing is that need not be durable", None, []int{writeBackSize, writeBackSize}, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			f := kinds[0].place(t, WithDurability(test.d)).begin(t, "1.file", "payload")
 			defer f.Abort()
-			file := f.(*pendingFile)
+			file := f.(pendingFile)
 			for _, n := range test.n {
 				file.Wrote(n)
 			}
-			if file.pushed != test.want || file.pushErr != nil {
-				t.Errorf("%d bytes are pushed out, want %d (%v)", file.pushed, test.want, file.pushErr)
+			if file.writtenBack != test.want || file.writeBackErr != nil {
+				t.Errorf("%d bytes are written back, want %d (%v)", file.writtenBack, test.want, file.writeBackErr)
 			}
 			if err := file.Reset(); err != nil {
 				t.Fatal(err)
 			}
 			file.Wrote(1)
-			if file.pushed != 0 {
-				t.Errorf("after a reset %d bytes are pushed out", file.pushed)
+			if file.writtenBack != 0 {
+				t.Errorf("after a reset %d bytes are written back", file.writtenBack)
 			}
 			io.WriteString(f, "ERROR")
 			if err := f.Commit(); err != nil {
@@ -280,16 +268,13 @@ func TestWhatIsWrittenIsPushedOutInLargePieces(t *testing.T) {
 	}
 }
 
-func TestAFileThatCouldNotBePushedOutIsNotCommitted(t *testing.T) {
-	commits := map[string]func(*pendingFile) error{
-		"by a commit":                   (*pendingFile).Commit,
-		"nor by one that is not synced": (*pendingFile).CommitUnsynced,
-	}
-	for name, commit := range commits {
-		t.Run(name, func(t *testing.T) {
+func TestWriteBackFails(t *testing.T) {
+	for _, sync := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sync: %t", sync), func(t *testing.T) {
+			commit := func(f pendingFile) error { return f.CommitAs("1.file", sync) }
 			p := kinds[0].place(t)
-			f := p.begin(t, "1.file", "payload").(*pendingFile)
-			f.pushErr = syscall.ENOSPC
+			f := p.begin(t, "1.file", "payload").(pendingFile)
+			f.writeBackErr = syscall.ENOSPC
 			if err := commit(f); !errors.Is(err, syscall.ENOSPC) {
 				t.Error(err)
 			}

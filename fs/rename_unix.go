@@ -4,14 +4,14 @@ package fs
 
 import "golang.org/x/sys/unix"
 
-// linkNew is renameNew by link(2). If power or process fail in between, the file has
-// its old name, too, which a sweep removes.
+// linkNew is renameNew by link(2). After a crash in between, the file also has its old name,
+// which a sweep removes.
 func linkNew(dir int, from, to string) error {
 	err := unix.Linkat(dir, from, dir, to, 0)
 	switch err {
 	case nil:
 		if err = unix.Unlinkat(dir, from, 0); err != nil {
-			unix.Unlinkat(dir, to, 0) // nothing is to be seen of what was not committed
+			unix.Unlinkat(dir, to, 0) // the commit fails, so the file must not be visible
 		}
 		return err
 	case unix.EPERM, unix.ENOTSUP, unix.ENOSYS: // no links here (link(2))
@@ -20,8 +20,8 @@ func linkNew(dir int, from, to string) error {
 	return err
 }
 
-// lookNew is renameNew for a filesystem that can do nothing to help: it is for whoever
-// has claimed the name, and nobody else may use it.
+// lookNew is renameNew for a filesystem without links. It is not atomic: the caller has
+// claimed the name, and no other process may use it.
 func lookNew(dir int, from, to string) error {
 	var st unix.Stat_t
 	switch err := unix.Fstatat(dir, to, &st, unix.AT_SYMLINK_NOFOLLOW); err {

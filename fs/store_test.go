@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/afero"
 
 	"github.com/accio-go/accio/fs/fstest"
+	"github.com/accio-go/accio/fs/internal/groupsync"
 )
 
 // A kind of store, for what holds of all of them.
@@ -153,6 +154,21 @@ func short(b []byte) string {
 }
 
 type files = map[string]string
+
+// faultyFs is a Faulty and its filesystem.
+type faultyFs struct {
+	*fstest.Faulty
+	afero.Fs
+}
+
+func newFaulty(inner afero.Fs) *faultyFs {
+	f := fstest.NewFaulty(inner)
+	return &faultyFs{f, f.Fs()}
+}
+
+func (f *faultyFs) LstatIfPossible(name string) (os.FileInfo, bool, error) {
+	return f.Fs.(afero.Lstater).LstatIfPossible(name)
+}
 
 func TestAFileIsVisibleWholeOnceItIsCommitted(t *testing.T) {
 	large := make([]byte, 1<<20+1)
@@ -399,10 +415,10 @@ func TestOnlyPlainNamesAreTaken(t *testing.T) {
 		for _, r := range refused {
 			t.Run(r.why, func(t *testing.T) {
 				f, err := p.Create(t.Context(), r.name)
-				if !errors.Is(err, ErrName) || f != nil {
+				if !errors.Is(err, os.ErrInvalid) || f != nil {
 					t.Errorf("Create(%q) = %v, %v", r.name, f, err)
 				}
-				if err := p.Remove(r.name); !errors.Is(err, ErrName) {
+				if err := p.Remove(r.name); !errors.Is(err, os.ErrInvalid) {
 					t.Errorf("Remove(%q) = %v", r.name, err)
 				}
 			})
@@ -784,14 +800,13 @@ func TestACommitThatFailsForACloseLeavesNothing(t *testing.T) {
 			p := &place{s, k, afs, base}
 			f := p.begin(t, "1.file", "payload")
 			closed := make(chan error, 1)
-			sync := s.group.sync
-			s.group.sync = func() error {
+			s.dirSync = groupsync.New(func() error {
 				go func() { closed <- s.Close() }()
 				for len(closed) == 0 && blockedIn("(*Store).Close(") == 0 {
 					runtime.Gosched()
 				}
-				return sync()
-			}
+				return s.dir.sync()
+			})
 			want := files{"1.file": "payload"}
 			if err := f.Commit(); err != nil {
 				want = files{}
@@ -930,6 +945,7 @@ type fakeDir struct {
 
 func (d *fakeDir) create(name string) (temporary, error) { return &fakeFile{dir: d, name: name}, nil }
 func (d *fakeDir) sync() error                           { return d.syncs() }
+func (d *fakeDir) groupsCommits() bool                   { return false }
 func (d *fakeDir) remove(string) error                   { d.removals.Add(1); return nil }
 
 type fakeFile struct {
@@ -938,7 +954,8 @@ type fakeFile struct {
 	name string
 }
 
-func (f *fakeFile) temp() string { return tempName(f.name) }
+func (f *fakeFile) temp() string   { return tempName(f.name) }
+func (f *fakeFile) file() *os.File { return nil }
 
 func (f *fakeFile) rename(string, bool) error { return nil }
 
@@ -1029,150 +1046,8 @@ var waits = regexp.MustCompile(`\[(sync\.|chan |select)`)
 // awaitInSync returns when n goroutines share a sync that has not begun, or
 // wait in the sync function.
 func awaitInSync(n int) {
-	for blockedIn("(*groupSync).Sync(", "sync.(*Once).doSlow(") != n {
+	for blockedIn("(*Group).Sync(", "sync.(*Once).doSlow(") != n {
 		runtime.Gosched()
-	}
-}
-
-func TestWhoeverAsksDuringASyncSharesTheNext(t *testing.T) {
-	const callers = 50
-	first, second := errors.New("first"), errors.New("second")
-	tests := []struct {
-		name string
-		ends [4]error // of the syncs one after the other
-	}{
-		{"and all is well", [4]error{}},
-		{"and its error, which is not that of the one under way", [4]error{nil, second, nil, nil}},
-		{"and not the error of the one under way", [4]error{first, nil, nil, nil}},
-		{"and each its own error", [4]error{first, second, nil, nil}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			gate := newGate()
-			group := groupSync{sync: gate.sync}
-			ask := func(results chan<- error) { results <- group.Sync() }
-
-			alone, shared := make(chan error, 1), make(chan error, callers)
-			go ask(alone)
-			<-gate.begun
-			for range callers {
-				go ask(shared)
-			}
-			awaitInSync(1 + callers)
-			if len(alone)+len(shared) != 0 {
-				t.Error("somebody has returned while the first sync is under way")
-			}
-			gate.end <- test.ends[0]
-			if err := <-alone; err != test.ends[0] {
-				t.Errorf("the first got %v", err)
-			}
-			<-gate.begun
-			if len(shared) != 0 {
-				t.Error("somebody who asked during the first sync has returned before the second ended")
-			}
-			gate.end <- test.ends[1]
-			for range callers {
-				if err := <-shared; err != test.ends[1] {
-					t.Errorf("one of the others got %v", err)
-				}
-			}
-			for i := 2; i < len(test.ends); i++ {
-				go ask(alone)
-				if n := <-gate.begun; n != i+1 {
-					t.Fatalf("%d callers shared more than one sync: this is number %d", callers, n)
-				}
-				gate.end <- test.ends[i]
-				if err := <-alone; err != test.ends[i] {
-					t.Errorf("a later one got %v", err)
-				}
-			}
-		})
-	}
-}
-
-func TestASyncCoversAllThatWasDoneBeforeItWasAskedFor(t *testing.T) {
-	const callers, rounds = 16, 300
-	var begun, ended, failed atomic.Int64
-	failure := make([]atomic.Bool, callers*rounds+2)
-	group := groupSync{sync: func() error {
-		n := begun.Add(1)
-		runtime.Gosched()
-		defer ended.Store(n)
-		if n%7 == 0 {
-			failure[n].Store(true)
-			return errors.New("failed")
-		}
-		return nil
-	}}
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			for range rounds {
-				before := begun.Load()
-				err := group.Sync()
-				after := ended.Load()
-				if after <= before {
-					t.Errorf("%d syncs had begun at the call, and at the return %d had ended", before, after)
-				}
-				// It was one of these, and its error is to be one of theirs.
-				some, all := false, true
-				for n := before + 1; n <= after; n++ {
-					some = some || failure[n].Load()
-					all = all && failure[n].Load()
-				}
-				if err != nil {
-					failed.Add(1)
-				}
-				if err != nil && !some || err == nil && all {
-					t.Errorf("got %v of the syncs from %d to %d", err, before+1, after)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if failed.Load() == 0 {
-		t.Error("no failure was reported")
-	}
-	if got := begun.Load(); got > callers*rounds {
-		t.Errorf("%d syncs for %d calls", got, callers*rounds)
-	}
-}
-
-// The one who syncs for all must not leave the others in the belief that it
-// has been done.
-func TestASyncThatPanicsIsNoSuccessForThoseWhoShareIt(t *testing.T) {
-	gate := newGate()
-	panics := false
-	group := groupSync{sync: func() error {
-		err := gate.sync()
-		if panics {
-			panic("sync")
-		}
-		return err
-	}}
-	results := make(chan error, 3)
-	ask := func() {
-		defer func() {
-			if v := recover(); v != nil {
-				results <- fmt.Errorf("panic: %v", v)
-			}
-		}()
-		results <- group.Sync()
-	}
-	go ask()
-	<-gate.begun
-	go ask()
-	go ask()
-	awaitInSync(3)
-	gate.end <- nil
-	<-results
-	<-gate.begun
-	panics = true
-	gate.end <- nil
-	for range 2 {
-		if err := <-results; err == nil {
-			t.Error("one of those who shared it took it for a success")
-		}
 	}
 }
 
@@ -1231,21 +1106,21 @@ func TestCommitsAtOneTimeShareTheSyncOfTheDirectory(t *testing.T) {
 // The directory's sync fails for the first; meanwhile the name has become the
 // second's, and that is told that it is safe.
 func TestAFailedCommitDoesNotTakeAnotherOnesFileWithIt(t *testing.T) {
-	afs := fstest.NewFaulty(NewMemory())
+	afs := newFaulty(NewMemory())
 	p := (kind{open: New}).placeAt(t, afs, "/store")
 	first, second := p.begin(t, "1.file", "first"), p.begin(t, "1.file", "second")
 
 	result := make(chan error, 1)
 	syncs := 0
-	afs.FailIf(func(op fstest.Op, _ string) error {
-		if op != fstest.SyncDir {
+	afs.FailIf(func(op, _ string) error {
+		if op != "sync directory" {
 			return nil
 		}
 		if syncs++; syncs > 1 {
 			return nil
 		}
 		go func() { result <- second.Commit() }()
-		for blockedIn("(*pending).Commit(") == 0 { // by its own sync, or until this one has ended
+		for blockedIn("(*pending).CommitAs(") == 0 { // by its own sync, or until this one has ended
 			runtime.Gosched()
 		}
 		return io.ErrUnexpectedEOF
@@ -1278,7 +1153,7 @@ func TestCommitsOfOneNameDoNotHoldUpTheOthers(t *testing.T) {
 	for range popular {
 		go commit("popular")
 	}
-	for blockedIn("(*pending).Commit(") != 1+popular {
+	for blockedIn("(*pending).CommitAs(") != 1+popular {
 		runtime.Gosched()
 	}
 	go commit("other")
@@ -1326,19 +1201,39 @@ func TestWriteFileStoresAWholeFile(t *testing.T) {
 			}
 			p.holds(t, map[string]string{"a": content})
 		}
-		if err := p.WriteFile(".a", nil); !errors.Is(err, ErrName) {
+		if err := p.WriteFile(".a", nil); !errors.Is(err, os.ErrInvalid) {
 			t.Errorf("of no name: %v", err)
 		}
 	})
-	for _, op := range []fstest.Op{fstest.Create, fstest.ShortWrite, fstest.Sync, fstest.Rename} {
-		t.Run("a fault of "+string(op), func(t *testing.T) {
-			faultyPlaces(t, func(t *testing.T, faulty *fstest.Faulty, p *place) {
+	for _, op := range []string{"create", "short write", "sync", "rename"} {
+		t.Run("a fault of "+op, func(t *testing.T) {
+			faultyPlaces(t, func(t *testing.T, faulty *faultyFs, p *place) {
 				faulty.Fail(syscall.ENOSPC, 1, op)
 				if err := p.WriteFile("a", []byte("hello")); !errors.Is(err, syscall.ENOSPC) {
 					t.Errorf("got %v", err)
 				}
 				p.holds(t, nil)
 			})
+		})
+	}
+}
+
+// faultyPlaces runs test with places on a Faulty.
+func faultyPlaces(t *testing.T, test func(t *testing.T, faulty *faultyFs, p *place)) {
+	for _, k := range kinds {
+		if k.name == "on the disk" {
+			continue // it goes by no afero filesystem
+		}
+		t.Run(k.name, func(t *testing.T) {
+			afs, base := k.room(t)
+			faulty := newFaulty(afs)
+			p := k.placeAt(t, faulty, base+"/store")
+			open := faulty.Handles()
+			test(t, faulty, p)
+			faulty.Mend()
+			if n := faulty.Handles(); n != open {
+				t.Errorf("%d files are open at the end, and were %d", n, open)
+			}
 		})
 	}
 }

@@ -6,12 +6,21 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strings"
 )
 
-// A pending file of name is called "." + name + a random number, as renameio
-// calls it. renameio's numbers are below 2^63 and mostly of 18 or 19 digits;
-// names with fewer than minDigits are not used, so that a sweep need not touch
-// what only happens to look like one: .1.file2024, say.
+// checkName returns an os.ErrInvalid unless name is a plain file name.
+func checkName(name string) error {
+	if name == "" || name[0] == '.' || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) {
+		return fmt.Errorf("%q is not a plain file name: %w", name, os.ErrInvalid)
+	}
+	return nil
+}
+
+// A pending file of name is called "." + name + a random number, as renameio does it.
+// renameio's numbers are below 2^63, and most have 18 or 19 digits. The Store uses no number
+// with fewer than minDigits, so that a sweep need not touch a foreign .1.file2024.
 const (
 	minDigits = 15
 	maxDigits = 19
@@ -20,8 +29,8 @@ const (
 // tempName returns a name for a pending file of name.
 func tempName(name string) string { return fmt.Sprintf(".%s%019d", name, rand.Int64()) }
 
-// isTemp reports whether temp is the name of a pending file of a name for which
-// own reports true.
+// isTemp reports whether temp is the name of a pending file of a name for which own
+// returns true.
 func isTemp(temp string, own func(name string) bool) bool {
 	if temp == "" || temp[0] != '.' {
 		return false
@@ -36,6 +45,9 @@ func isTemp(temp string, own func(name string) bool) bool {
 	return false
 }
 
+// hasDigits reports whether temp, a pending file of name, has at least minDigits.
+func hasDigits(temp, name string) bool { return len(temp)-len(".")-len(name) >= minDigits }
+
 func ignoreNotExist(err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -43,11 +55,8 @@ func ignoreNotExist(err error) error {
 	return err
 }
 
-// hasRandom reports whether temp, a pending file of name, has digits enough.
-func hasRandom(temp, name string) bool { return len(temp)-len(".")-len(name) >= minDigits }
-
-// emptyFile makes a file as it was when it was created.
-func emptyFile(f interface {
+// truncateFile makes f empty, and writes begin at its start.
+func truncateFile(f interface {
 	io.Seeker
 	Truncate(size int64) error
 }) error {

@@ -83,7 +83,7 @@ func TestTemporaryNamesAreHiddenAndFoundAgain(t *testing.T) {
 		if !strings.HasPrefix(name, ".1.file") || len(name) != len(".1.file")+maxDigits {
 			t.Fatalf("tempName made %q", name)
 		}
-		if !isTemp(name, numbered) || !hasRandom(name, "1.file") {
+		if !isTemp(name, numbered) || !hasDigits(name, "1.file") {
 			t.Fatalf("%q is not taken for a pending file", name)
 		}
 		if seen[name] {
@@ -105,7 +105,7 @@ func TestEveryNameOfRenameioIsRefusedOrFoundAgain(t *testing.T) {
 		used := 0
 		for _, n := range numbers {
 			temp := "." + name + strconv.FormatInt(n, 10)
-			if hasRandom(temp, name) {
+			if hasDigits(temp, name) {
 				used++
 				if !isTemp(temp, own) {
 					t.Fatalf("%q would be used, and never swept", temp)
@@ -121,8 +121,8 @@ func TestEveryNameOfRenameioIsRefusedOrFoundAgain(t *testing.T) {
 func TestNamesTooShortToBeToldApartAreNotUsed(t *testing.T) {
 	for digits, want := range map[int]bool{0: false, 1: false, minDigits - 1: false, minDigits: true, maxDigits: true} {
 		temp := ".1.file" + strings.Repeat("7", digits)
-		if got := hasRandom(temp, "1.file"); got != want {
-			t.Errorf("hasRandom(%q) = %v", temp, got)
+		if got := hasDigits(temp, "1.file"); got != want {
+			t.Errorf("hasDigits(%q) = %v", temp, got)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func saveUploads(ctx context.Context, ln net.Listener, dir string) error {
 	}.Then(stage.Receive)
 	srv := transport.Server{
 		Scheduler: transport.NewPool(100),
-		Handler:   transport.SessionHandler(stage.Sessions(chain)),
+		Handler:   stage.ServeFunc(chain),
 	}
 	return srv.Serve(ctx, ln)
 }

@@ -16,7 +16,7 @@ import (
 // The function may be shown by that of its result's type, where go doc lists it.
 func TestEverythingThatIsBuiltWithHasAnExample(t *testing.T) {
 	for _, pkg := range []string{
-		"stage", "stage/tlsstage", "stage/proxyproto", "stage/throttle", "stage/zstd", "stage/stagetest",
+		"stage", "stage/send", "stage/tlsstage", "stage/proxyproto", "stage/throttle", "stage/frames", "stage/decompress", "stage/decompress/zstd", "stage/stagetest",
 		"fs", "fs/fstest", "transport", "transport/transporttest", "transport/transporttest/memnet",
 	} {
 		t.Run(pkg, func(t *testing.T) {

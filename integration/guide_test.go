@@ -64,13 +64,15 @@ func snippets(t *testing.T, document string) (found []snippet) {
 
 // imported are the packages that a block may use without importing them.
 var imported = map[string]string{
-	"stage":     "github.com/accio-go/accio/stage",
-	"tlsstage":  "github.com/accio-go/accio/stage/tlsstage",
-	"zstd":      "github.com/accio-go/accio/stage/zstd",
-	"fs":        "github.com/accio-go/accio/fs",
-	"transport": "github.com/accio-go/accio/transport",
-	"atomic":    "sync/atomic",
-	"sha256":    "crypto/sha256",
+	"stage":      "github.com/accio-go/accio/stage",
+	"tlsstage":   "github.com/accio-go/accio/stage/tlsstage",
+	"decompress": "github.com/accio-go/accio/stage/decompress",
+	"zstd":       "github.com/accio-go/accio/stage/decompress/zstd",
+	"fs":         "github.com/accio-go/accio/fs",
+	"follow":     "github.com/accio-go/accio/fs/follow",
+	"transport":  "github.com/accio-go/accio/transport",
+	"atomic":     "sync/atomic",
+	"sha256":     "crypto/sha256",
 }
 
 func init() {

@@ -234,7 +234,7 @@ func TestAStopDoesNotWaitForCommands(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	said := s.stderr.rest()
-	if len(said) != 5 || !strings.Contains(strings.Join(said, ""), "nothing was done for 16 files, from 5.file to 20.file,") {
+	if len(said) != 5 || !strings.Contains(strings.Join(said, ""), "skipped 16 files, from 5.file to 20.file,") {
 		t.Errorf("on standard error: %q", said)
 	}
 	for _, pid := range pids {
@@ -290,7 +290,7 @@ func TestADrainWaitsForCommands(t *testing.T) {
 		if code := s.exitAfter(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		if said := s.complaint(); !strings.Contains(said, "1.file: broken off, since the program stops") {
+		if said := s.complaint(); !strings.Contains(said, "1.file: interrupted, since the program stops") {
 			t.Errorf("it says %q", said)
 		}
 		s.left(received("hello"))
@@ -403,11 +403,11 @@ func TestAURLThatIsWrongIsNotTold(t *testing.T) {
 		dir.put("list.toml", "on-saved-url = ['"+url+"']\n")
 		dir.put("bare.toml", "on-saved-url = "+url+"\n")
 		for place, l := range map[string]launch{
-			"--on-saved-url: a URL is wanted":          {args: []string{"--on-saved-url=" + url}},
-			"ACCIO_ON_SAVED_URL: a URL is wanted":      {through: []string{"env", "ACCIO_ON_SAVED_URL=" + url}},
-			quoted + ":1: on-saved-url: a URL is want": {args: []string{"--config=" + quoted}},
-			list + ":1: on-saved-url: one value":       {args: []string{"--config=" + list}},
-			bare + ":1:16: ":                           {args: []string{"--config=" + bare}},
+			"--on-saved-url: must be a URL":              {args: []string{"--on-saved-url=" + url}},
+			"ACCIO_ON_SAVED_URL: must be a URL":          {through: []string{"env", "ACCIO_ON_SAVED_URL=" + url}},
+			quoted + ":1: on-saved-url: must be a URL":   {args: []string{"--config=" + quoted}},
+			list + ":1: on-saved-url: must be one value": {args: []string{"--config=" + list}},
+			bare + ":1:16: ":                             {args: []string{"--config=" + bare}},
 		} {
 			l.program, l.plain = "server", true
 			l.args = append(l.args, "54321", dir.join("files"), "--check")
@@ -438,7 +438,7 @@ func TestAURLThatDoesNotAnswer(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		said := s.stderr.rest()
-		if len(said) != 3 || !strings.Contains(said[2], "nothing was done for 3 files, from 3.file to 5.file, since the program stops") {
+		if len(said) != 3 || !strings.Contains(said[2], "skipped 3 files, from 3.file to 5.file, since the program stops") {
 			t.Errorf("on standard error: %q", said)
 		}
 		s.left(slices.Repeat([]outcome{received("hello")}, 5)...)

@@ -104,7 +104,6 @@ func TestFewSlotsAreTold(t *testing.T) {
 				t.Errorf("it says %q", said)
 			}
 			s := serve(t, "server", plain, after(prelude), with("--log-level=info", "--log-format=json"), with(tt.flags...))
-			has(t, s.record(), map[string]any{"msg": "listening", "slots": tt.slots})
 			if tt.says != nil {
 				r := s.record()
 				has(t, r, map[string]any{"level": "WARN", "msg": "few slots", "slots": tt.slots})
@@ -116,6 +115,7 @@ func TestFewSlotsAreTold(t *testing.T) {
 					}
 				}
 			}
+			has(t, s.record(), map[string]any{"msg": "listening", "slots": tt.slots})
 			for _, line := range s.quit() {
 				if strings.Contains(line, "WARN") {
 					t.Errorf("a warning: %s", line)

@@ -328,9 +328,9 @@ func TestTheLevelOfTheLogIsReadAgain(t *testing.T) {
 		}{
 			{"log-format = \"json\"\nlog-level = \"info\"\n", map[string]any{"level": "INFO", "msg": "reloaded", "log_level": "info"}, ""},
 			{"log-format = \"json\"\nlog-level = \"debug\"\ndrain = \"1s\"\nmax-size = 1\n", map[string]any{"level": "ERROR", "msg": "reloaded in part", "log_level": "debug"},
-				config + ": only log-level can change while the program runs; restart it for max-size, drain"},
+				config + ": restart the program to change max-size, drain; only log-level can change while it runs"},
 			{"log-format = \"text\"\n", map[string]any{"level": "ERROR", "msg": "not reloaded", "log_level": nil},
-				config + ": a log is begun, ended or given another --log-format at a start only"},
+				config + ": a restart is needed to start or stop the log or to change its format"},
 			{"log-format = 7\n", map[string]any{"level": "ERROR", "msg": "not reloaded", "log_level": nil}, config + ":1: log-format"},
 		} {
 			write(tt.text)

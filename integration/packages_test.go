@@ -20,12 +20,17 @@ func TestPackagesImportNoMoreThanTheyMay(t *testing.T) {
 		also []string // beside the standard library and the package itself
 	}{
 		{"stage", nil},
-		{"stage/zstd", []string{"github.com/klauspost/compress"}},
+		{"stage/frames", []string{module + "/stage"}},
+		{"stage/decompress", []string{module + "/stage"}},
+		{"stage/decompress/zstd", []string{"github.com/klauspost/compress"}},
+		{"stage/send", []string{module + "/stage"}},
 		{"stage/tlsstage", []string{module + "/stage"}},
 		{"stage/proxyproto", []string{module + "/stage", "github.com/pires/go-proxyproto"}},
 		{"stage/throttle", []string{module + "/stage", "golang.org/x/time"}},
 		{"transport", nil},
-		{"fs", []string{"github.com/spf13/afero", "github.com/google/renameio/v2", "github.com/djherbis/stream", "golang.org/x/sys", "golang.org/x/text"}},
+		{"fs", []string{"github.com/spf13/afero", "github.com/google/renameio/v2", "golang.org/x/sys", "golang.org/x/text"}},
+		{"fs/follow", []string{module + "/fs", "github.com/spf13/afero", "github.com/google/renameio/v2", "github.com/djherbis/stream", "golang.org/x/sys", "golang.org/x/text"}},
+		{"fs/appendlog", []string{module + "/fs", "github.com/spf13/afero", "github.com/google/renameio/v2", "golang.org/x/sys", "golang.org/x/text"}},
 		{"transport/transporttest/memnet", nil},
 		{"transport/transporttest", []string{module + "/transport"}},
 		{"stage/stagetest", []string{module + "/stage", module + "/transport/transporttest/memnet"}},
@@ -40,10 +45,11 @@ func TestPackagesImportNoMoreThanTheyMay(t *testing.T) {
 				t.Fatal(err)
 			}
 			for dep := range strings.FieldsSeq(string(out)) {
-				allowed := dep == module+"/"+tt.pkg
+				top, _, _ := strings.Cut(tt.pkg, "/")
+				allowed := dep == module+"/"+tt.pkg || strings.HasPrefix(dep, module+"/"+top+"/internal/") || strings.HasPrefix(dep, module+"/internal/")
 				for _, a := range tt.also {
 					// Of the library that very package, and of others all that is beneath.
-					allowed = allowed || dep == a || strings.HasPrefix(dep, a+"/") && a != module+"/stage"
+					allowed = allowed || dep == a || strings.HasPrefix(dep, a+"/") && a != module+"/stage" && a != module+"/fs"
 				}
 				if !allowed {
 					t.Errorf("imports %s", dep)
@@ -66,7 +72,7 @@ func TestTimesAreOfTheClockThatNobodySets(t *testing.T) {
 		"Date": true, "Parse": true, "ParseInLocation": true, "UTC": true, "Local": true, "Round": true, "AddDate": true,
 		"Unix": true, "UnixMilli": true, "UnixMicro": true, "UnixNano": true, "ModTime": true,
 	}
-	for _, pkg := range []string{"stage", "stage/tlsstage", "stage/proxyproto", "stage/throttle", "fs", "transport"} {
+	for _, pkg := range []string{"stage", "stage/internal/socket", "stage/internal/fastconn", "stage/send", "stage/tlsstage", "stage/proxyproto", "stage/throttle", "fs", "fs/follow", "fs/appendlog", "transport"} {
 		files, err := filepath.Glob("../" + pkg + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files of %s (%v)", pkg, err)

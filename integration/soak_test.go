@@ -189,13 +189,11 @@ func serveLibrary(t *testing.T) (s *soaked, stop func()) {
 	srv := transport.Server{
 		Scheduler: transport.NewPool(1000),
 		OnError:   func(err error) { t.Errorf("library: %v", err) },
-		Handler: transport.SessionHandler(func(ctx context.Context, conn net.Conn, number uint64) transport.Session {
-			return stage.NewSession(ctx, conn, number, chain, func(err error) {
-				if errors.Is(err, stage.ErrStorage) {
-					t.Errorf("library: %v", err)
-				}
-			})
-		}),
+		Handler: func(ctx context.Context, conn net.Conn, number uint64) {
+			if err := stage.Serve(ctx, conn, number, chain); errors.Is(err, stage.ErrStorage) {
+				t.Errorf("library: %v", err)
+			}
+		},
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)

@@ -231,8 +231,8 @@ func TestWhatCannotBeServedOfWhatIsPassedIsRefused(t *testing.T) {
 		}{
 			{"two sockets", port, []*os.File{h.file, h.file}, []string{"2 sockets", "ListenStream"}},
 			{"another port", "54321", []*os.File{h.file}, []string{"54321", port}},
-			{"datagrams", port, []*os.File{datagram}, []string{"another protocol than TCP"}},
-			{"a socket of the machine", port, []*os.File{unix}, []string{"accio.socket", "not a socket of TCP"}},
+			{"datagrams", port, []*os.File{datagram}, []string{"of another protocol"}},
+			{"a socket of the machine", port, []*os.File{unix}, []string{"accio.socket", "not a TCP socket"}},
 			{"no socket", port, []*os.File{file}, []string{"socket operation on non-socket"}},
 		} {
 			t.Run(tt.name, func(t *testing.T) {

@@ -274,7 +274,7 @@ func TestACertificateIsReplaced(t *testing.T) {
 			s.replaceCertificate(a, next)
 		}
 		for _, line := range s.quit() {
-			if !strings.HasPrefix(line, "ERROR: certificate ") { // of when half of the pair was there
+			if !strings.HasPrefix(line, "ERROR: load certificate ") { // of when half of the pair was there
 				t.Errorf("on standard error: %q", line)
 			}
 		}
@@ -296,7 +296,7 @@ func (s *service) replaceCertificate(a, next *authority) {
 		check(s.t, a.client(s.port, "localhost").half().finish("still"))
 		select {
 		case line = <-told:
-			if !strings.HasPrefix(line, "ERROR: certificate ") || !strings.Contains(line, a.dir.join("server.pem")) {
+			if !strings.HasPrefix(line, "ERROR: load certificate ") || !strings.Contains(line, a.dir.join("server.pem")) {
 				s.t.Errorf("on standard error: %q", line)
 			}
 		case <-time.After(50 * time.Millisecond):
@@ -349,7 +349,7 @@ func TestACertificateIsReadAgain(t *testing.T) {
 		s.signal(syscall.SIGHUP)
 		r = s.record()
 		has(t, r, map[string]any{"level": "ERROR", "msg": "not reloaded"})
-		if cause := fmt.Sprint(r["cause"]); !strings.HasPrefix(cause, "certificate "+a.dir.join("server.pem")) {
+		if cause := fmt.Sprint(r["cause"]); !strings.HasPrefix(cause, "load certificate "+a.dir.join("server.pem")) {
 			t.Errorf("the cause is %q", cause)
 		}
 		check(t, next.client(s.port, "localhost").half().finish("still"))

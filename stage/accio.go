@@ -1,19 +1,19 @@
 package stage
 
-// The words of the Accio protocol: the server greets, the client confirms, the
-// server greets again, the client confirms again, and the payload follows.
+// The words of the Accio protocol: the server greets, the client confirms, the server greets
+// again, the client confirms again, and the payload follows.
 const (
-	AccioGreeting     = "accio\r\n"
-	AccioConfirm      = "confirm-accio\r\n"
-	AccioConfirmAgain = "confirm-accio-again\r\n\r\n"
+	accioGreeting     = "accio\r\n"
+	accioConfirm      = "confirm-accio\r\n"
+	accioConfirmAgain = "confirm-accio-again\r\n\r\n"
 )
 
-// Accio is the server's half of the Accio protocol's handshake. The client's
-// half is Accio.Mirror(). Treat it as a constant.
+// Accio is the server's half of the handshake of the Accio protocol. The client's half is
+// Accio.Mirror(). It must not be changed.
 var Accio = Script{
 	Steps: []Step{
-		Send(AccioGreeting), Expect(AccioConfirm),
-		Send(AccioGreeting), Expect(AccioConfirmAgain),
+		{Send: accioGreeting}, {Expect: accioConfirm},
+		{Send: accioGreeting}, {Expect: accioConfirmAgain},
 	},
 	AllowEnd: true,
 }

@@ -17,20 +17,20 @@ import (
 // ready is a connection that always has something, and always takes all.
 type ready struct{}
 
-func (ready) Read(p []byte) (int, error)       { return len(p), nil }
-func (ready) Write(p []byte) (int, error)      { return len(p), nil }
-func (ready) SetReadDeadline(time.Time) error  { return nil }
-func (ready) SetWriteDeadline(time.Time) error { return nil }
+func (ready) Read(p []byte) (int, error)  { return len(p), nil }
+func (ready) Write(p []byte) (int, error) { return len(p), nil }
 
 func BenchmarkRead(b *testing.B) {
+	server, _ := wire()
+	c := NewConn(server, 1)
 	for _, bm := range []struct {
 		name string
 		r    io.Reader
 	}{
 		{"bare", ready{}},
 		{"Counter", NewReader(ready{}, new(Counter))},
-		{"IdleGate", NewReader(ready{}, NewIdleGate(ready{}, time.Hour))},
-		{"MinRate", NewReader(ready{}, &rateGate{renewal: renewal{conn: new(Conn).NewDeadline()}, limit: MinRate{1, time.Hour}, need: 3600})},
+		{"Idle", NewReader(ready{}, newIdleGate(c, time.Hour))},
+		{"MinRate", NewReader(ready{}, &rateGate{socket: c.socket, limit: MinRate{1, time.Hour}, need: 3600})},
 		{"six Counters", counters(NewReader(ready{}, new(Counter)), 5)},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
@@ -43,7 +43,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-func counters(r *Reader, n int) *Reader {
+func counters(r io.Reader, n int) io.Reader {
 	for range n {
 		r = NewReader(r, new(Counter))
 	}
@@ -59,7 +59,6 @@ func BenchmarkWrite(b *testing.B) {
 		{"Counter", NewWriter(ready{}, new(Counter))},
 		{"MaxSize", NewWriter(ready{}, &sizeGate{left: math.MaxInt64})},
 		{"MinFree", NewWriter(ready{}, &spaceGate{space: &space{MinFree: MinFree{1, func() (int64, error) { return math.MaxInt64, nil }}}})},
-		{"StallGate", NewWriter(ready{}, NewStallGate(ready{}, time.Hour))},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -79,7 +78,7 @@ type talker struct {
 
 func BenchmarkHandshake(b *testing.B) {
 	b.ReportAllocs()
-	said := bytes.NewReader([]byte(AccioConfirm + AccioConfirmAgain))
+	said := bytes.NewReader([]byte(accioConfirm + accioConfirmAgain))
 	peer := talker{said, io.Discard}
 	for b.Loop() {
 		said.Seek(0, io.SeekStart)
@@ -123,7 +122,8 @@ func BenchmarkCopy(b *testing.B) {
 					sent <- errors.Join(err, client.CloseWrite())
 				}()
 				dst := bm.dst(b)
-				r := NewReader(server, NewIdleGate(server, time.Hour))
+				c := NewConn(server, 1)
+				r := NewReader(c.In, newIdleGate(c, time.Hour))
 				if n, err := Copy(NewWriter(dst, new(Counter)), r); n != size || err != nil {
 					b.Fatal(n, err)
 				}
@@ -156,7 +156,7 @@ func BenchmarkServe(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		io.WriteString(client, AccioConfirm+AccioConfirmAgain+"payload")
+		io.WriteString(client, accioConfirm+accioConfirmAgain+"payload")
 		client.(*net.TCPConn).CloseWrite()
 		conn, err := ln.Accept()
 		if err != nil {

@@ -5,33 +5,31 @@ import (
 	"fmt"
 )
 
-// Why a connection ended. A chain returns nil for a connection that ended as it
-// should, and otherwise an error that is one of these for errors.Is, with what
-// lies beneath (a syscall.Errno, say) within reach of errors.Is and errors.As.
-// The one place where each is decided is where it happens: no error's text or
-// operation is ever read to tell them apart.
+// Why a connection ended. A chain returns nil for a connection that ended as it should, and
+// otherwise an error that is one of these for errors.Is. The error beneath, such as a
+// syscall.Errno, is within reach of errors.Is and errors.As. Each cause is decided where the
+// failure happens; no text of an error is ever read.
 var (
-	// ErrIdle: the peer sent nothing for longer than [Idle] allows.
+	// ErrIdle: the client sent nothing for longer than [Idle] allows.
 	ErrIdle = errors.New("peer is silent")
 
-	// ErrProtocol: the peer sent something that the protocol does not have.
+	// ErrProtocol: the client sent something that is not part of the protocol.
 	ErrProtocol = errors.New("peer does not follow the protocol")
 
-	// ErrReset: the connection broke: the peer reset it, or it cannot be
-	// reached any longer.
+	// ErrReset: the connection broke: the client reset it, or can no longer be reached.
 	ErrReset = errors.New("connection broke")
 
 	// ErrShutdown: the context of the connection was cancelled.
 	ErrShutdown = errors.New("stopped")
 
-	// ErrStorage: what was received could not be stored.
+	// ErrStorage: the payload could not be stored.
 	ErrStorage = errors.New("could not be stored")
 
-	// ErrConflict: the name of what was received is taken, in a store that replaces
-	// nothing. The store is well: this is no ErrStorage.
+	// ErrConflict: the name of the payload is taken, in a store that replaces nothing. The
+	// store works: this is no ErrStorage.
 	ErrConflict = errors.New("conflicts with what is there")
 
-	// ErrRejected: what was received has been looked at and refused; see [Rejection].
+	// ErrRejected: the store has examined the payload and refused it; see [Rejection].
 	ErrRejected = errors.New("was rejected")
 
 	// ErrReport: the outcome could not be written by [Report].
@@ -41,8 +39,8 @@ var (
 	ErrPanic = errors.New("panic")
 )
 
-// ErrLimit: a connection reached a limit that whoever runs the server has set. It
-// is what all of these are as well, each of which is a cause of its own.
+// ErrLimit: a connection reached a limit that the operator has set. The following errors are
+// ErrLimit as well, each with a cause of its own.
 var (
 	ErrLimit = errors.New("limit reached")
 
@@ -52,18 +50,17 @@ var (
 	// ErrTooLong: the connection lasted longer than [MaxDuration] allows.
 	ErrTooLong error = &limitError{"connection lasted too long"}
 
-	// ErrTooSlow: the peer sent less in a time than [MinRate] asks for.
+	// ErrTooSlow: the client sent less than [MinRate] requires.
 	ErrTooSlow error = &limitError{"peer is too slow"}
 
-	// ErrSlowHandshake: the peer did not complete the handshake within the
-	// Limit of [Handshake].
+	// ErrSlowHandshake: the client did not complete the handshake within the Limit of
+	// [Handshake].
 	ErrSlowHandshake error = &limitError{"handshake took too long"}
 
-	// ErrTooMany: the peer's host has as many connections as [MaxPerHost]
-	// allows.
+	// ErrTooMany: the client's host has as many connections as [MaxPerHost] allows.
 	ErrTooMany error = &limitError{"host has too many connections"}
 
-	// ErrNoSpace: the payload would take space that [MinFree] leaves alone.
+	// ErrNoSpace: the payload would take space that [MinFree] keeps free.
 	ErrNoSpace error = &limitError{"no space is left for the payload"}
 )
 
@@ -73,13 +70,12 @@ type limitError struct{ text string }
 func (e *limitError) Error() string        { return e.text }
 func (e *limitError) Is(target error) bool { return target == ErrLimit }
 
-// errUnwinding is how a connection has ended as long as nobody has said
-// otherwise. Deferred functions see it while a panic passes them by.
+// errUnwinding is how a connection ends while a panic passes through its stages.
 var errUnwinding = fmt.Errorf("%w while the connection was served", ErrPanic)
 
-// ErrorMark is what stands for a failed connection in place of its payload
-// ([Save], if told so) or of its count ([Report]).
+// ErrorMark stands for a failed connection in place of its payload (the Mark of [Save]) or of
+// its count ([Report]).
 const ErrorMark = "ERROR"
 
-// because is err, known to be of kind cause.
+// because returns err as an error of kind cause.
 func because(cause, err error) error { return fmt.Errorf("%w: %w", cause, err) }

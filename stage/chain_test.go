@@ -88,7 +88,7 @@ func TestReceive(t *testing.T) {
 
 // Everything at the same time: every kind of ending, in one chain that is
 // shared by all connections.
-func TestAHundredConnectionsAtATime(t *testing.T) {
+func TestServeConcurrency(t *testing.T) {
 	const conns = 100
 	var (
 		store = newMapStore()
@@ -122,18 +122,18 @@ func TestAHundredConnectionsAtATime(t *testing.T) {
 		file, line := ErrorMark, ErrorMark
 		switch n % 5 {
 		case 0: // a payload, after the greetings
-			talk = []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain), says(payload), ends}
+			talk = []act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain), says(payload), ends}
 			orderly, file, line = true, payload, strconv.Itoa(len(payload))
 		case 1: // a payload, without waiting for them
-			talk = []act{says(AccioConfirm + AccioConfirmAgain + payload), ends}
+			talk = []act{says(accioConfirm + accioConfirmAgain + payload), ends}
 			orderly, file, line = true, payload, strconv.Itoa(len(payload))
 		case 2: // an early end
-			talk = []act{hears(AccioGreeting), says(AccioConfirm[:n%15]), ends}
+			talk = []act{hears(accioGreeting), says(accioConfirm[:n%15]), ends}
 			orderly, file, line = true, "", "0"
 		case 3: // something else
-			talk = []act{hears(AccioGreeting), says("hello\r\n")}
+			talk = []act{hears(accioGreeting), says("hello\r\n")}
 		case 4: // a panic, after the payload
-			talk = []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain), says(payload), ends}
+			talk = []act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain), says(payload), ends}
 		}
 		wantFiles[strconv.Itoa(n)+".file"] = file
 		wantLines = append(wantLines, line+"\n")

@@ -49,7 +49,7 @@ func pairOf(t testing.TB, ln net.Listener) (server, client net.Conn) {
 
 // wire returns the two ends of a connection in memory that is as TCP is where
 // net.Pipe is not. A read returns bytes of one write only.
-func wire() (server, client *memnet.Conn) { return memnet.Pair() }
+func wire() (server, client memnet.Conn) { return memnet.Pair() }
 
 // act is one thing that a peer does.
 type act = memnet.Step
@@ -110,7 +110,7 @@ func TestNewConn(t *testing.T) {
 	}
 }
 
-func TestConnSaysWhyItEnded(t *testing.T) {
+func TestConnErrors(t *testing.T) {
 	tests := []struct {
 		name string
 		do   func(t *testing.T, server, client *net.TCPConn) error // on a connection of its own
@@ -127,7 +127,7 @@ func TestConnSaysWhyItEnded(t *testing.T) {
 		{"a deadline stays a deadline",
 			func(t *testing.T, server, client *net.TCPConn) error {
 				c := NewConn(server, 1)
-				c.NewDeadline().SetReadDeadline(time.Unix(1, 0))
+				c.NewDeadline(nil).SetReadDeadline(time.Unix(1, 0))
 				_, err := c.In.Read(make([]byte, 1))
 				return err
 			},
@@ -177,7 +177,7 @@ func TestConnSaysWhyItEnded(t *testing.T) {
 	}
 }
 
-func TestServeClosesAsThePeerMayTakeIt(t *testing.T) {
+func TestServeClose(t *testing.T) {
 	storage := fmt.Errorf("1.file %w: %w", ErrStorage, errOne)
 	tests := []struct {
 		name    string
@@ -196,7 +196,7 @@ func TestServeClosesAsThePeerMayTakeIt(t *testing.T) {
 		{"a peer that does not follow the protocol", ErrProtocol, false},
 		{"a connection that broke", ErrReset, false},
 		{"a stop", ErrShutdown, false},
-		{"a panic that was caught", &PanicError{Value: "stop"}, false},
+		{"a panic that was caught", because(ErrPanic, &PanicError{Value: "stop"}), false},
 		{"an error of a handler's own", errOne, false},
 	}
 	for _, tt := range tests {
@@ -216,7 +216,7 @@ func TestServeClosesAsThePeerMayTakeIt(t *testing.T) {
 	}
 }
 
-func TestServeResetsWhereNobodyReturns(t *testing.T) {
+func TestServeCloseAfterPanicOrGoexit(t *testing.T) {
 	tests := map[string]func(){
 		"a panic":             func() { panic("stop") },
 		"the goroutine's end": runtime.Goexit,
@@ -243,7 +243,7 @@ func TestServeResetsWhereNobodyReturns(t *testing.T) {
 	}
 }
 
-func TestServeGivesTheConnectionToItsHandler(t *testing.T) {
+func TestServeArguments(t *testing.T) {
 	server, _ := wire()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -260,7 +260,7 @@ func TestServeGivesTheConnectionToItsHandler(t *testing.T) {
 	}
 }
 
-func TestACancelledContextEndsWhateverIsGoingOn(t *testing.T) {
+func TestCancelEndsReadsAndWrites(t *testing.T) {
 	reads := func(_ context.Context, c *Conn) error {
 		_, err := io.ReadAll(c.In)
 		return err
@@ -307,7 +307,7 @@ func TestACancelledContextEndsWhateverIsGoingOn(t *testing.T) {
 	}
 }
 
-func TestAStopIsSeenByThePeerAsAReset(t *testing.T) {
+func TestCancelResets(t *testing.T) {
 	server, client := tcpPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	says("half of it")(client)
@@ -323,7 +323,7 @@ func TestAStopIsSeenByThePeerAsAReset(t *testing.T) {
 
 // What a handler does besides I/O on the connection is its own: a commit that
 // is under way when the stop comes is finished, and the peer hears of it.
-func TestAStopDoesNotInterruptACommit(t *testing.T) {
+func TestCancelDuringCommit(t *testing.T) {
 	server, client := tcpPair(t)
 	client.CloseWrite()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -345,7 +345,7 @@ func TestAStopDoesNotInterruptACommit(t *testing.T) {
 
 // awaitStop returns when I/O on c has been interrupted.
 func awaitStop(t *testing.T, c *Conn) {
-	for start := time.Now(); c.interrupted() == nil; runtime.Gosched() {
+	for start := time.Now(); c.socket.Interrupted() == nil; runtime.Gosched() {
 		if time.Since(start) > patience {
 			t.Error("I/O is not interrupted")
 			return
@@ -353,21 +353,19 @@ func awaitStop(t *testing.T, c *Conn) {
 	}
 }
 
-func TestNoDeadlineOutlivesAStop(t *testing.T) {
+func TestCancelBeatsDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := net.Pipe()
 		defer client.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		Serve(ctx, server, 1, HandlerFunc(func(_ context.Context, c *Conn) error {
-			before := c.NewDeadline()
+			before := c.NewDeadline(nil)
 			before.SetReadDeadline(time.Now().Add(time.Minute))
 			cancel()
 			synctest.Wait()
-			for _, d := range []*Deadline{before, c.NewDeadline()} {
+			for _, d := range []Deadline{before, c.NewDeadline(nil)} {
 				for _, at := range []time.Time{{}, time.Now().Add(time.Hour), {}} {
-					if err := d.SetReadDeadline(at); err != nil {
-						t.Error(err)
-					}
+					d.SetReadDeadline(at)
 					start := time.Now()
 					if _, err := c.In.Read(make([]byte, 1)); !errors.Is(err, ErrShutdown) || time.Since(start) != 0 {
 						t.Errorf("a read ended with %v after %v", err, time.Since(start))
@@ -377,113 +375,6 @@ func TestNoDeadlineOutlivesAStop(t *testing.T) {
 			return nil
 		}))
 	})
-}
-
-func TestTheFirstReasonToStopIsTheReason(t *testing.T) {
-	server, _ := wire()
-	c := NewConn(server, 1)
-	c.interrupt(errOne)
-	c.interrupt(errTwo)
-	if _, err := c.In.Read(make([]byte, 1)); !errors.Is(err, errOne) || errors.Is(err, errTwo) {
-		t.Errorf("a read ended with %v", err)
-	}
-	if _, err := c.Reply.Write([]byte("x")); !errors.Is(err, errOne) {
-		t.Errorf("a write ended with %v", err)
-	}
-}
-
-func TestTheNearestDeadlineIsTheConnections(t *testing.T) {
-	const none = -1
-	tests := []struct {
-		name string
-		set  [][]time.Duration // for each deadline, what it is set to in turn
-		want time.Duration
-	}{
-		{"of none", nil, none},
-		{"of one", [][]time.Duration{{5}}, 5},
-		{"of one that is not set", [][]time.Duration{{}}, none},
-		{"of one that was removed", [][]time.Duration{{5, none}}, none},
-		{"of one that was removed before it was set", [][]time.Duration{{none, none}}, none},
-		{"of one that was put off", [][]time.Duration{{5, 7}}, 7},
-		{"of one that was brought forward", [][]time.Duration{{5, 3}}, 3},
-		{"of one that was set again after it was removed", [][]time.Duration{{5, none, 7}}, 7},
-		{"the first of two", [][]time.Duration{{3}, {5}}, 3},
-		{"the second of two", [][]time.Duration{{5}, {3}}, 3},
-		{"the one of two that is not removed", [][]time.Duration{{3, none}, {5}}, 5},
-		{"the other of two that is not removed", [][]time.Duration{{5}, {3, none}}, 5},
-		{"of two after the nearer was put off", [][]time.Duration{{5}, {3, 7}}, 5},
-		{"of three", [][]time.Duration{{7}, {5, none, 4}, {6}}, 4},
-	}
-	for network, open := range inMemory {
-		for _, tt := range tests {
-			t.Run(tt.name+", on "+network, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					server, client := open()
-					defer server.Close()
-					c, start := NewConn(server, 1), time.Now()
-					for _, set := range tt.set {
-						d := c.NewDeadline()
-						for _, after := range set {
-							at := time.Time{}
-							if after != none {
-								at = start.Add(after * time.Second)
-							}
-							if err := d.SetReadDeadline(at); err != nil {
-								t.Error(err)
-							}
-						}
-					}
-					done := play(client, pauses(24*time.Hour), ends)
-					_, err := c.In.Read(make([]byte, 1))
-					took := time.Since(start)
-					if tt.want == none {
-						if err != io.EOF || took != 24*time.Hour {
-							t.Errorf("a read ended with %v after %v, want the end of the stream", err, took)
-						}
-					} else if !errors.Is(err, os.ErrDeadlineExceeded) || took != tt.want*time.Second {
-						t.Errorf("a read ended with %v after %v, want a deadline of %v s", err, took, int64(tt.want))
-					}
-					<-done
-				})
-			})
-		}
-	}
-}
-
-func TestDeadlinesAreSafeForManyGoroutines(t *testing.T) {
-	server, client := wire()
-	c := NewConn(server, 1)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			d := c.NewDeadline()
-			for range 200 {
-				d.SetReadDeadline(time.Now().Add(time.Hour))
-				d.SetReadDeadline(time.Now().Add(time.Minute))
-				d.SetReadDeadline(time.Time{})
-			}
-		})
-	}
-	says("x")(client)
-	if _, err := c.In.Read(make([]byte, 1)); err != nil {
-		t.Error(err)
-	}
-	wg.Wait()
-	if !c.armed.IsZero() || len(c.deadlines) != 0 {
-		t.Errorf("all are removed, and the connection has %v, of %d", c.armed, len(c.deadlines))
-	}
-}
-
-func TestADeadlineThatIsSetAgainIsStillOne(t *testing.T) {
-	server, _ := wire()
-	c := NewConn(server, 1)
-	d := c.NewDeadline()
-	for range 100 {
-		d.SetReadDeadline(time.Now().Add(time.Hour))
-	}
-	if len(c.deadlines) != 1 {
-		t.Errorf("the connection knows of %d", len(c.deadlines))
-	}
 }
 
 // untouchable is a connection that is not to be touched any longer.
@@ -498,7 +389,7 @@ func (c *untouchable) SetDeadline(t time.Time) error {
 }
 
 // A server's context outlives its connections, and must not keep them.
-func TestACancelledContextHasForgottenTheConnectionsThatEnded(t *testing.T) {
+func TestCancelAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, _ := wire()
 		conn := &untouchable{Conn: server}
@@ -515,7 +406,7 @@ func TestACancelledContextHasForgottenTheConnectionsThatEnded(t *testing.T) {
 
 // lingering is a connection that knows what its close will say.
 type lingering struct {
-	*memnet.Conn
+	memnet.Conn
 	abrupt bool
 }
 
@@ -525,7 +416,7 @@ func (c *lingering) SetLinger(sec int) error {
 }
 
 // What kills the process does not ask what the close is to say.
-func TestAProcessThatDiesResetsWhatItServes(t *testing.T) {
+func TestServeCloseWhenTheProcessDies(t *testing.T) {
 	conn, client := wire()
 	server := &lingering{Conn: conn}
 	Serve(t.Context(), server, 1, HandlerFunc(func(context.Context, *Conn) error {
@@ -555,7 +446,7 @@ func (l layer) Close() error {
 }
 
 // What a layer says at its close would make a reset look like an orderly end.
-func TestServeResetsWhatALayerStandsOn(t *testing.T) {
+func TestServeCloseOfLayers(t *testing.T) {
 	for _, layers := range []int{1, 3} {
 		for _, err := range []error{nil, errOne} {
 			t.Run(fmt.Sprint(layers, " layers, and ", err), func(t *testing.T) {
@@ -587,7 +478,7 @@ func relayer(log *[]string) Stage {
 
 // A layer that a stage has put there has the last word, but not where that would look
 // like an orderly end.
-func TestServeClosesTheLayersOfStages(t *testing.T) {
+func TestServeCloseOfLayersOfStages(t *testing.T) {
 	for _, layers := range []int{1, 3} {
 		for _, err := range []error{nil, ErrIdle, errOne} {
 			t.Run(fmt.Sprint(layers, " layers, and ", err), func(t *testing.T) {
@@ -613,7 +504,7 @@ func TestServeClosesTheLayersOfStages(t *testing.T) {
 }
 
 // What is stopped while it finishes and finishes well is to look so to the peer.
-func TestALayerHasTheLastWordAlsoAfterAStop(t *testing.T) {
+func TestServeCloseOfLayerAfterCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := wire()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -645,14 +536,12 @@ type lastWord struct {
 func (l lastWord) NetConn() net.Conn { return l.Conn }
 
 func (l lastWord) Close() error {
-	err := l.c.SetWriteDeadline(time.Now().Add(time.Second))
-	_, werr := io.WriteString(l.c.Reply, "goodbye")
-	return errors.Join(err, werr, l.Conn.Close())
+	l.c.NewDeadline(nil).SetWriteDeadline(time.Now().Add(time.Second))
+	_, err := io.WriteString(l.c.Reply, "goodbye")
+	return errors.Join(err, l.Conn.Close())
 }
 
-// Whoever moves deadlines or stops a connection, from whatever goroutine, does not meet
-// a stage that puts a layer over it.
-func TestALayerDoesNotGetInTheWayOfDeadlines(t *testing.T) {
+func TestCancelWhileALayerIsAdded(t *testing.T) {
 	for range 100 {
 		server, client := wire()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -667,7 +556,7 @@ func TestALayerDoesNotGetInTheWayOfDeadlines(t *testing.T) {
 	}
 }
 
-func TestServeClosesAConnectionThatKnowsNoReset(t *testing.T) {
+func TestServeCloseWithoutReset(t *testing.T) {
 	for _, err := range []error{nil, errOne} {
 		server, client := net.Pipe()
 		Serve(t.Context(), server, 1, stops(err))

@@ -8,22 +8,23 @@ import (
 )
 
 const (
-	// bufferSize is what a payload passes through where it has to pass through
-	// user space.
+	// bufferSize is the size of the buffer for payload that passes through the program.
 	bufferSize = 64 << 10
 
-	// smallSize is what it passes through where a connection may have to wait with its
-	// buffer: see pool.
+	// smallSize is the size of the buffer of a connection that may have to wait with it.
 	smallSize = 4 << 10
 
 	// transferSize bounds one transfer through the kernel.
 	transferSize = 1 << 20
+
+	// maxEmptyReads is how many times in a row a reader may return neither bytes nor an
+	// error, as in bufio.
+	maxEmptyReads = 100
 )
 
-// buffers holds *[]byte of bufferSize: from what the kernel can be asked about, a buffer is
-// taken only while bytes move, so that a connection that waits costs none. Where it has to
-// wait with one, and there may be thousands of those at the same time, it holds one of
-// smallBuffers.
+// buffers holds *[]byte of bufferSize. A connection of the system takes one only while bytes
+// move. Any other reader has to be waited for with a buffer, and there may be thousands of
+// those: they take one of smallBuffers until much comes.
 var (
 	buffers      = sync.Pool{New: func() any { return newBuffer(bufferSize) }}
 	smallBuffers = sync.Pool{New: func() any { return newBuffer(smallSize) }}
@@ -34,174 +35,191 @@ func newBuffer(size int) *[]byte {
 	return &b
 }
 
-// Filer is a writer that is one with an open file: bytes may be moved into the
-// file by the kernel, at its current offset, without going through Write. A
-// sink that looks at the bytes in its Write must not be a Filer.
+// Filer is a writer with an open file: the kernel may move bytes into the file, at its
+// current offset, without Write being called. A sink that looks at the bytes in its Write
+// must not be a Filer.
 type Filer interface {
 	io.Writer
 	// File returns the open file, which stays the Filer's own.
 	File() *os.File
 }
 
-// Copy moves src to dst until the end of src or an error, and returns how many
-// bytes dst has taken. The end of src is no error. All payload goes through
-// here.
+// Copy moves src to dst until the end of src or an error, and returns how many bytes dst has
+// taken. The end of src is not an error. All payload goes through here.
 //
-// The gates of a [Reader] and a [Writer] are asked before each read and each
-// write, and told of it after.
-// Where what is behind them are files and connections, on Linux the kernel moves
-// the bytes by splice(2) or sendfile(2) and none of them enters user space: from a TCP or Unix
-// stream connection or a regular *os.File, to such a connection, an *os.File or a
-// [Filer]. From a TCP connection to io.Discard, the kernel drops them (recv(2),
-// MSG_TRUNC). Everything else goes through a pooled buffer. Those are the only
-// types that Copy looks behind: any other Reader or Writer in between is called
-// as it is, and sees every byte. Of a frame of [Frames] whose length is known, what has
-// not been read ahead with the frames before it is moved like that.
+// The gates of [NewReader] and [NewWriter] are asked before each transfer, and learn of it
+// afterwards. If the ends behind them are files and connections, on Linux the kernel moves
+// the bytes by splice(2) or sendfile(2): from a TCP or Unix stream connection or a
+// regular *os.File, to such a connection, an *os.File or a [Filer]. From a TCP connection to
+// io.Discard, the kernel drops them (MSG_TRUNC in tcp(7)). Everything else passes through a
+// pooled buffer. Copy looks behind no other types: any other Reader or Writer is called and
+// sees every byte.
 //
-// Of a peer that sends a hundred megabytes a second, what comes last before a pause may be
-// passed on ten to twenty milliseconds late: the first time, and then ever more seldom.
+// A reader that has read ahead can still have zero-copy for what follows. Before each
+// read, Copy calls its method Rest() (io.Reader, bool), if it has one. While it holds bytes
+// that it has read, Rest returns false. Afterwards it may return the reader under it, and
+// Copy goes on with that one.
 //
-// An error is returned as the side that failed gave it, after its gates; that
-// of src comes after everything read so far is written. Copy closes nothing.
+// If a client sends a hundred megabytes a second, the last bytes before a pause may be
+// passed on ten to twenty milliseconds late.
+//
+// An error is returned as the side that failed gave it, after its gates. An error of src
+// comes after everything read so far is written. Copy closes nothing.
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
 	defer t.free()
-	if sent, err := t.sendFile(); sent {
+	if done, err := t.sendFile(); done {
 		return t.written, err
 	}
 	err = t.run()
 	return t.written, err
 }
 
+// ReadAhead reads from r once, for a stage that cuts a stream into pieces. It returns the
+// bytes, which are valid until free is called, and the error that came with them. Without
+// bytes free is nil.
+//
+// Like Copy, it takes a buffer only when a connection has something to read. Any other r
+// is waited for with a buffer: of 64 KiB if much is true, otherwise of 4 KiB. The caller
+// sets much if the read before filled the buffer.
+func ReadAhead(r io.Reader, much bool) (b []byte, free func(), err error) {
+	t := newTransfer(nil, r)
+	t.much = much
+	n := 0
+	for empty := 0; n == 0 && err == nil; empty++ {
+		if empty == maxEmptyReads {
+			err = io.ErrNoProgress
+			break
+		}
+		n, err = t.fill()
+	}
+	if n == 0 {
+		t.free()
+		return nil, nil, err
+	}
+	return (*t.buf)[:n], t.free, err
+}
+
+// run moves bytes until the end of src.
 func (t *transfer) run() error {
 	for empty := 0; empty < maxEmptyReads; {
-		t.goOn()
-		n, inner, err := t.fill()
+		t.replaceSource()
+		n, err := t.fill()
+		empty++
 		if n > 0 {
 			if err := t.flush(n); err != nil {
 				return err
 			}
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		case n == 0 && inner == nil:
-			empty++
-		default:
 			empty = 0
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return io.ErrNoProgress
 }
 
-// fill takes what src gives once, into t.buf or the kernel. It returns the error that
-// src, or a gate that allows nothing, gave, and what the gates have made of it.
-func (t *transfer) fill() (n int, inner, err error) {
+// transfer is one Copy under way: both ends without their gates, the gates, and what is
+// held between the ends. It is reused, since it is most of what a small payload allocates.
+type transfer struct {
+	src     io.Reader
+	dst     io.Writer
+	in, out *gates
+	written int64
+	buf     *[]byte // taken while it holds bytes, or while src must be waited for with it
+	much    bool    // the last Read brought smallSize or more
+	kernel          // ways past the program, where the system has any
+}
+
+var transfers = sync.Pool{New: func() any {
+	t := new(transfer)
+	t.initKernel()
+	return t
+}}
+
+func newTransfer(dst io.Writer, src io.Reader) *transfer {
+	t := transfers.Get().(*transfer)
+	t.setSource(src)
+	t.dst = dst
+	if w, ok := dst.(*gatedWriter); ok {
+		t.dst, t.out = w.w, w.gates
+	}
+	t.attachSink()
+	return t
+}
+
+func (t *transfer) setSource(src io.Reader) {
+	t.src, t.in = src, nil
+	if r, ok := src.(*gatedReader); ok {
+		t.src, t.in = r.r, r.gates
+	}
+	t.attachSource()
+}
+
+// replaceSource goes on with the rest of a reader that has read ahead, once it holds
+// no more.
+func (t *transfer) replaceSource() {
+	ahead, ok := t.src.(interface{ Rest() (io.Reader, bool) })
+	if !ok {
+		return
+	}
+	rest, ok := ahead.Rest()
+	if !ok {
+		return
+	}
+	t.release()
+	in := t.in
+	t.setSource(rest)
+	t.in = in.around(t.in)
+	t.attachSink()
+}
+
+// fill takes bytes from src once, into t.buf or the kernel.
+func (t *transfer) fill() (n int, err error) {
 	max, err := t.in.allow(transferSize)
 	if err != nil {
-		return 0, err, err
+		return 0, err
 	}
-	if t.rawSrc != nil {
-		n, inner = t.fillKernel(max)
+	if t.kernelReads() {
+		n, err = t.fillKernel(max)
 	} else {
 		if t.buf != nil && t.pool() != poolOf(t.buf) {
 			t.release()
 		}
 		t.take()
-		n, inner = t.src.Read((*t.buf)[:min(max, len(*t.buf))])
+		n, err = t.src.Read((*t.buf)[:min(max, len(*t.buf))])
 		t.much = n >= smallSize
 	}
-	return n, inner, t.in.passed(n, inner)
+	return n, t.in.passed(n, err)
 }
 
-// ahead is a reader that has read ahead: once it holds nothing more of that, rest is
-// what the next bytes come from, and the gates before it; ok is false if that is the
-// reader itself.
-type ahead interface {
-	io.Reader
-	rest() (r io.Reader, before gates, ok bool)
-}
-
-// goOn puts the rest of a reader that has read ahead in its place.
-func (t *transfer) goOn() {
-	a, ok := t.src.(ahead)
-	if !ok {
-		return
-	}
-	r, before, ok := a.rest()
-	if !ok {
-		return
-	}
-	t.release()
-	t.src, t.in = r, append(before, t.in...)
-	t.attachSrc()
-	t.attachDst()
-}
-
-// maxEmptyReads is how many times in a row a reader may return neither bytes
-// nor an error, as in bufio.
-const maxEmptyReads = 100
-
-// lazy is a writer that is to be opened by the first byte that reaches it.
-type lazy interface {
+// opener is a sink that is opened by the first byte that reaches it.
+type opener interface {
 	io.Writer
 	open() (io.Writer, error)
 }
 
-// transfer is one Copy under way: the two ends without their gates, the gates, and
-// what is held between the ends.
-type transfer struct {
-	src     io.Reader
-	dst     io.Writer
-	in, out gates
-	written int64
-	buf     *[]byte // taken while it holds bytes, or while src can only be read through it
-	much    bool    // the last Read of src brought smallSize or more
-	kernel          // the parts of a transfer that the system has a faster way for
-}
-
-// transfers holds *transfer that are not under way: one is the better part of what
-// a small payload would have allocated.
-var transfers = sync.Pool{New: func() any {
-	t := new(transfer)
-	t.kernel.init(t)
-	return t
-}}
-
-// newTransfer returns a transfer, to be freed.
-func newTransfer(dst io.Writer, src io.Reader) *transfer {
-	t := transfers.Get().(*transfer)
-	t.src, t.dst, t.in, t.out, t.written, t.much = src, dst, nil, nil, 0, false
-	if r, ok := src.(*Reader); ok {
-		t.src, t.in = r.r, r.gates
-	}
-	if w, ok := dst.(*Writer); ok {
-		t.dst, t.out = w.w, w.gates
-	}
-	t.attachSrc()
-	t.attachDst()
-	return t
-}
-
 // flush writes the n bytes that fill has taken to dst.
 func (t *transfer) flush(n int) error {
-	for l, ok := t.dst.(lazy); ok; l, ok = t.dst.(lazy) {
-		w, err := l.open()
+	for {
+		sink, ok := t.dst.(opener)
+		if !ok {
+			break
+		}
+		w, err := sink.open()
 		if err := t.passed(0, err); err != nil {
 			return err
 		}
-		if err != nil {
-			continue // a gate wants it tried again
-		}
 		t.dst = w
-		t.attachDst()
+		t.attachSink()
 	}
-	if err, ok := t.flushKernel(n); ok {
-		return err
+	if !t.kernelReads() {
+		return t.write((*t.buf)[:n])
 	}
-	return t.write((*t.buf)[:n])
+	return t.flushKernel(n)
 }
 
 func (t *transfer) write(b []byte) error {
@@ -210,7 +228,7 @@ func (t *transfer) write(b []byte) error {
 		if err != nil {
 			return err
 		}
-		n, err := t.push(b[:max])
+		n, err := writeAll(t.dst, b[:max])
 		if err := t.passed(n, err); err != nil {
 			return err
 		}
@@ -219,15 +237,7 @@ func (t *transfer) write(b []byte) error {
 	return nil
 }
 
-func writeAll(w io.Writer, b []byte) (int, error) {
-	n, err := w.Write(b)
-	if n < len(b) && err == nil {
-		err = io.ErrShortWrite
-	}
-	return n, err
-}
-
-// passed counts what dst has taken, and tells the gates before it.
+// passed counts what dst has taken, and reports it to the gates before dst.
 func (t *transfer) passed(n int, err error) error {
 	t.written += int64(n)
 	return t.out.passed(n, err)
@@ -247,18 +257,16 @@ func (t *transfer) release() {
 	}
 }
 
-// pool is where the next buffer comes from. A small one will do where a connection may
-// have to wait with it: for its sink to be opened, or, since a Reader that is not the
-// system's can only be waited for in its Read, for a peer that has not been sending
-// much.
+// pool is where the next buffer comes from: a small one if a connection may have to wait
+// with it, for its sink to be opened, or in Read for a client that has sent little.
 func (t *transfer) pool() *sync.Pool {
-	if t.rawSrc != nil {
-		if _, ok := t.dst.(lazy); ok {
+	if t.kernelReads() {
+		if _, ok := t.dst.(opener); ok {
 			return &smallBuffers
 		}
 		return &buffers
 	}
-	if _, packets := t.src.(net.PacketConn); t.much || packets { // which loses what does not fit
+	if _, packets := t.src.(net.PacketConn); t.much || packets { // a packet must fit
 		return &buffers
 	}
 	return &smallBuffers
@@ -271,16 +279,10 @@ func poolOf(buf *[]byte) *sync.Pool {
 	return &buffers
 }
 
-// free ends t, also when a gate panics half-way.
+// free gives t and all it holds back, also if a gate panics half-way.
 func (t *transfer) free() {
-	t.end()
-	t.src, t.dst, t.in, t.out = nil, nil, nil, nil
-	t.detach()
-	transfers.Put(t)
-}
-
-// end gives back what t holds.
-func (t *transfer) end() {
 	t.release()
-	t.endKernel()
+	t.freeKernel()
+	t.src, t.dst, t.in, t.out, t.written, t.much = nil, nil, nil, nil, 0, false
+	transfers.Put(t)
 }

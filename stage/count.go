@@ -5,9 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Count is a stage that counts the payload: the bytes that have reached the
-// sink. The number is c.Counter.Count(), for stages within and without, and
-// while bytes still flow.
+// Count is a stage that counts the payload: the bytes that have reached the sink. The number
+// is c.Counter.Count(), for stages inside and outside, also while bytes flow.
 //
 // It may stand anywhere in the chain. It sees no bytes, so zero-copy survives it.
 type Count struct{}

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -77,7 +76,7 @@ func TestMaxDuration(t *testing.T) {
 }
 
 // The time of the sink is that of the connection.
-func TestMaxDurationCountsWhatTheSinkTakes(t *testing.T) {
+func TestMaxDurationWhileTheSinkStalls(t *testing.T) {
 	const stall = 30 * time.Second
 	synctest.Test(t, func(t *testing.T) {
 		server, client := wire()
@@ -88,44 +87,21 @@ func TestMaxDurationCountsWhatTheSinkTakes(t *testing.T) {
 		start := time.Now()
 		done := play(client, says("x"))
 		err := Serve(t.Context(), server, 1, Chain{into(stalls), MaxDuration{Limit: idleLimit}}.Then(Receive))
-		if took := time.Since(start); !errors.Is(err, ErrTooLong) || took != stall {
+		if took := time.Since(start); !errors.Is(err, ErrTooLong) || took < stall || took > stall+idleError {
 			t.Errorf("ended after %v with %v", took, err)
 		}
 		<-done
 	})
 }
 
-func TestMaxDurationRemovesItsDeadlineWhenItIsLeft(t *testing.T) {
-	for name, s := range map[string]Stage{
-		"MaxDuration": MaxDuration{Limit: idleLimit},
-		"MinRate":     MinRate{BytesPerSecond: 1, Grace: idleLimit},
-		"Handshake":   Handshake{Limit: idleLimit},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server, client := wire()
-				c := NewConn(server, 1)
-				err := s.Wrap(HandlerFunc(func(_ context.Context, c *Conn) error {
-					time.Sleep(time.Second)
-					return nil
-				})).Serve(t.Context(), c)
-				if err != nil || len(c.deadlines) > 0 {
-					t.Errorf("left with %v and %d deadlines", err, len(c.deadlines))
-				}
-				client.Close()
-			})
-		})
-	}
-}
-
 func TestHandshakeLimit(t *testing.T) {
 	const limit = 5 * time.Second
-	drips := []act{hears(AccioGreeting)}
-	for _, b := range AccioConfirm {
+	drips := []act{hears(accioGreeting)}
+	for _, b := range accioConfirm {
 		drips = append(drips, pauses(time.Second), says(string(b)))
 	}
 	only := Chain{Handshake{Script: Accio, Limit: limit}}
-	both := []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain)}
+	both := []act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain)}
 	for _, tt := range []limits{
 		{"a peer that says nothing", only, both[:1], ErrSlowHandshake, limit},
 		{"a peer that says half of it", only, both[:3], ErrSlowHandshake, limit},
@@ -135,9 +111,9 @@ func TestHandshakeLimit(t *testing.T) {
 		{"a peer that says it in two halves", only,
 			append(slices.Insert(slices.Clone(both), 3, pauses(limit/2)), says("x"), ends), nil, limit / 2},
 		{"a payload that takes its time", only, append(slices.Clone(both), pauses(time.Hour), says("x"), pauses(time.Hour), ends), nil, 2 * time.Hour},
-		{"a wrong byte", only, []act{hears(AccioGreeting), says("x")}, ErrProtocol, 0},
-		{"no limit", Chain{Handshake{Script: Accio, Limit: -1}}, []act{hears(AccioGreeting), pauses(time.Hour), ends}, nil, time.Hour},
-		{"one after the other", Chain{only, Handshake{Script: Script{Steps: []Step{Expect("y")}}, Limit: limit}},
+		{"a wrong byte", only, []act{hears(accioGreeting), says("x")}, ErrProtocol, 0},
+		{"no limit", Chain{Handshake{Script: Accio, Limit: -1}}, []act{hears(accioGreeting), pauses(time.Hour), ends}, nil, time.Hour},
+		{"one after the other", Chain{only, Handshake{Script: Script{Steps: []Step{{Expect: "y"}}}, Limit: limit}},
 			append(slices.Clone(both), pauses(limit-1)), ErrSlowHandshake, limit},
 
 		{"a peer that says nothing, for a shorter Idle", Chain{Idle{Limit: time.Second}, only}, both[:1], ErrIdle, time.Second},
@@ -150,64 +126,10 @@ func TestHandshakeLimit(t *testing.T) {
 	}
 }
 
-// That a session is left changes none of its limits.
-func TestASessionThatIsLeftKeepsItsLimits(t *testing.T) {
-	const limit = time.Second // on a busy machine, too, far more than a session waits in place
-	shakes := []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain)}
-	for _, tt := range []struct {
-		name  string
-		stage Stage
-		peer  []act
-		want  error
-	}{
-		{"MaxDuration, in the handshake", Chain{MaxDuration{Limit: limit}, Handshake{Script: Accio}}, nil, ErrTooLong},
-		{"MaxDuration, in the payload", Chain{MaxDuration{Limit: limit}, Handshake{Script: Accio}}, shakes, ErrTooLong},
-		{"Handshake", Handshake{Script: Accio, Limit: limit}, shakes[:2], ErrSlowHandshake},
-		{"MinRate", Chain{Handshake{Script: Accio}, MinRate{BytesPerSecond: 10, Grace: limit}}, append(slices.Clone(shakes), says("x")), ErrTooSlow},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			begun := time.Now()
-			g := newGuest(t, t.Context(), Chain{Idle{Limit: time.Hour}, tt.stage}.Then(Receive))
-			done := play(g.peer, tt.peer...)
-			left := 0
-			for len(g.ended) == 0 {
-				v := g.run(t)
-				if !v.waits {
-					break
-				}
-				left++
-				if wait := time.Until(v.until); wait > limit+patience/2 {
-					t.Fatalf("it can be left for %v", wait)
-				}
-				select {
-				case <-time.After(min(time.Until(v.until), limit/10)):
-				case <-g.woken:
-				}
-			}
-			if len(g.ended) != 1 || !errors.Is(g.ended[0], tt.want) {
-				t.Errorf("ended with %v, want %v", g.ended, tt.want)
-			}
-			if took := time.Since(begun); took < limit {
-				t.Errorf("ended after %v, too early", took)
-			}
-			if left == 0 {
-				t.Error("it was never left")
-			}
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-			if err := farewell(g.peer); err == nil {
-				t.Error("the peer saw an orderly close")
-			}
-		})
-	}
-}
-
-// Of all limits that one applies which is nearest, in whichever order they stand. No
-// byte comes and no other limit passes within secondLook after one.
-func TestOfAllLimitsTheNearestApplies(t *testing.T) {
-	const unit = 100 * time.Millisecond
+// The nearest of several limits applies, in any order of the stages. No byte arrives and no
+// other limit passes within secondLook after one.
+func TestLimitsTheNearestApplies(t *testing.T) {
+	const unit, secondLook = 100 * time.Millisecond, 10 * time.Millisecond // see Conn.NewDeadline
 	seen := map[error]int{}
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

@@ -2,13 +2,10 @@ package stage_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/accio-go/accio/stage"
 )
@@ -51,14 +48,4 @@ func ExampleNewWriter() {
 	io.Copy(w, strings.NewReader("hello"))
 	fmt.Println(&sink, n.Count())
 	// Output: hello 5
-}
-
-// A client gives up on a server that takes nothing.
-func ExampleNewStallGate() {
-	client, server := net.Pipe()
-	defer server.Close()
-	w := stage.NewWriter(client, stage.NewStallGate(client, 20*time.Millisecond))
-	_, err := io.WriteString(w, "hello")
-	fmt.Println(errors.Is(err, stage.ErrIdle))
-	// Output: true
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -15,8 +14,7 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// shelf is a store in memory that replaces nothing, as one of package fs with NoReplace
-// does.
+// shelf is a store in memory that replaces nothing, like package fs with NoReplace.
 type shelf map[string]string
 
 func (s shelf) Create(_ context.Context, name string) (stage.Pending, error) {
@@ -24,8 +22,7 @@ func (s shelf) Create(_ context.Context, name string) (stage.Pending, error) {
 }
 
 func (s shelf) Remove(name string) error {
-	delete(s, name)
-	return nil
+	return fmt.Errorf("remove %s: %w", name, errors.ErrUnsupported)
 }
 
 type item struct {
@@ -34,16 +31,13 @@ type item struct {
 	name  string
 }
 
-func (i *item) Rename(name string) error {
-	i.name = name
-	return nil
-}
+func (i *item) Commit() error { return i.CommitAs(i.name, true) }
 
-func (i *item) Commit() error {
-	if _, ok := i.shelf[i.name]; ok {
-		return fmt.Errorf("%s: %w", i.name, os.ErrExist)
+func (i *item) CommitAs(name string, _ bool) error {
+	if _, ok := i.shelf[name]; ok {
+		return fmt.Errorf("%s: %w", name, os.ErrExist)
 	}
-	i.shelf[i.name] = i.String()
+	i.shelf[name] = i.String()
 	return nil
 }
 
@@ -72,15 +66,6 @@ func ExampleHash() {
 	}.Then(stage.Receive)
 	upload(h, 1, "abc")
 	// Output: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
-}
-
-// A hash of what a writer has taken, without a chain.
-func ExampleHashWriter() {
-	sum := crc32.NewIEEE()
-	w := stage.NewHashWriter(os.Stdout, sum)
-	io.WriteString(w, "123456789")
-	fmt.Printf(" %08x\n", sum.Sum32())
-	// Output: 123456789 cbf43926
 }
 
 // A store that is addressed by content. What is there already is stored once: Dedupe has

@@ -24,7 +24,7 @@ func ExampleLog() {
 	})
 	h := stage.Chain{
 		stage.Log{Logger: slog.New(handler)},
-		stage.Handshake{Script: stage.Script{Steps: []stage.Step{stage.Expect("hi ")}}},
+		stage.Handshake{Script: stage.Script{Steps: []stage.Step{{Expect: "hi "}}}},
 	}.Then(stage.Receive)
 	for i, said := range []string{"hi there", "ho there"} {
 		client, server := net.Pipe()

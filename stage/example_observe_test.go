@@ -26,12 +26,13 @@ func (t *totals) accepted(c *stage.Conn) stage.Observer {
 // a time of each call would give how long its handshake, its transfer and its commit
 // took.
 type one struct {
-	stage.NopObserver
 	t *totals
 	c *stage.Conn
 }
 
-func (o *one) Passed(n int) { o.t.bytes += n }
+func (o *one) HandshakeDone() {}
+func (o *one) Received()      {}
+func (o *one) Passed(n int)   { o.t.bytes += n }
 
 func (o *one) Ended(err error) {
 	o.t.inFlight--
@@ -44,7 +45,7 @@ func ExampleObserve() {
 	t := &totals{ended: map[stage.Outcome]int{}}
 	h := stage.Chain{
 		stage.Observe{Accepted: t.accepted},
-		stage.Handshake{Script: stage.Script{Steps: []stage.Step{stage.Expect("hi ")}}},
+		stage.Handshake{Script: stage.Script{Steps: []stage.Step{{Expect: "hi "}}}},
 	}.Then(stage.Receive)
 	for _, said := range []string{"hi there", "hi ", "hello"} {
 		client, server := net.Pipe()

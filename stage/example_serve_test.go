@@ -38,17 +38,16 @@ func ExampleServe() {
 	// true
 }
 
-// A session is run again whenever its connection has something to be read. With nil
-// for wake it waits in place, as here.
-func ExampleNewSession() {
-	s := stage.NewSession(context.Background(), peer("hello"), 1, stage.Receive, func(err error) {
-		fmt.Println("ended:", err)
-	})
-	_, waits := s.Run(nil)
-	fmt.Println(waits)
+// An accept loop calls a function for each connection, such as one of ServeFunc.
+func ExampleServeFunc() {
+	report := stage.Chain{stage.Report{W: os.Stdout}}.Then(stage.Receive)
+	serve := stage.ServeFunc(report)
+	for number, words := range []string{"hello", "hello, world"} {
+		serve(context.Background(), peer(words), uint64(number+1))
+	}
 	// Output:
-	// ended: <nil>
-	// false
+	// 5
+	// 12
 }
 
 // A chain can be tried on a connection that somebody else closes.
@@ -110,21 +109,15 @@ func ExampleHandlerFunc() {
 	// <nil>
 }
 
-// A stage that has to do with time has a deadline of its own, and says what it means
-// when it has passed.
+// A stage that limits time has a deadline of its own, and says which error it is when the
+// deadline has passed.
 func ExampleDeadline() {
 	errLate := errors.New("no first byte")
 	first := stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-		d := c.NewDeadline()
-		at := time.Now().Add(20 * time.Millisecond)
-		if err := d.SetReadDeadline(at); err != nil {
-			return nil, err
-		}
+		d := c.NewDeadline(func(time.Time) (time.Time, error) { return time.Time{}, errLate })
+		d.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		return func(err error) error {
 			d.SetReadDeadline(time.Time{})
-			if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(at) {
-				return fmt.Errorf("%w: %w", errLate, err)
-			}
 			return err
 		}, nil
 	})

@@ -115,20 +115,10 @@ func ExampleCounter() {
 	// Output: 5
 }
 
-// A reader that gives up on a silent peer, on any connection.
-func ExampleIdleGate() {
-	client, server := net.Pipe()
-	defer client.Close()
-	r := stage.NewReader(server, stage.NewIdleGate(server, 50*time.Millisecond))
-	_, err := io.ReadAll(r)
-	fmt.Println(errors.Is(err, stage.ErrIdle))
-	// Output: true
-}
-
 // A protocol of one's own is a script; its other half is the mirror.
 func ExampleScript() {
 	script := stage.Script{Steps: []stage.Step{
-		stage.Expect("HELO\n"), stage.Send("OK\n"), stage.Expect("DATA\n"),
+		{Expect: "HELO\n"}, {Send: "OK\n"}, {Expect: "DATA\n"},
 	}}
 	client, server := net.Pipe()
 	go func() {
@@ -251,22 +241,4 @@ func ExampleOutcomeOf() {
 	// Output:
 	// empty
 	// too-slow
-}
-
-// Serve each connection of a server: package transport's has this in its Handler, as
-// transport.SessionHandler(stage.Sessions(h)).
-func ExampleSessions() {
-	h := stage.Chain{stage.Report{W: os.Stdout}}.Then(stage.Receive)
-	newSession := stage.Sessions(h)
-	for number, payload := range []string{"hello", "world, hello"} {
-		client, server := net.Pipe()
-		go func() {
-			defer client.Close()
-			io.WriteString(client, payload)
-		}()
-		newSession(context.Background(), server, uint64(number+1)).Run(nil)
-	}
-	// Output:
-	// 5
-	// 12
 }

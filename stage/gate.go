@@ -3,57 +3,56 @@ package stage
 import (
 	"errors"
 	"io"
-	"slices"
 )
 
-// Gate is what a stage puts on a stream when it has to know how many bytes
-// pass, or to decide how many may, but not what they are: an idle deadline, a
-// counter, a limit, a throttle. A Gate sees numbers and errors, never bytes,
-// and that is why a chain of them costs nothing: [Copy] asks them around each
-// transfer and still lets the kernel move the payload.
+// Gate counts the bytes of a stream and limits how many may pass, without seeing them. It
+// is what a counter, a size limit or a throttle needs. [Copy] asks the gates around each
+// transfer and still lets the kernel move the payload, so a chain of gates costs nothing.
 //
-// The same Gate works in front of a reader ([NewReader]) and of a writer
-// ([NewWriter]). It is called by one goroutine at a time, the one that reads
-// or writes; one that is shared by streams guards itself. It must not keep bytes back
-// and must not read or write the stream itself.
+// The same Gate works in front of a reader ([NewReader]) and of a writer ([NewWriter]). It is
+// called by one goroutine at a time; a Gate that streams share guards itself. It must not
+// read or write the stream.
 //
-// Of several gates, the one put there last is asked first, and each after it for no
-// more than those before have allowed. Last is that of [MinRate], so that
-// the waits of others are not the peer's. What has passed is told in the other order, so
-// that whoever is asked last has the first say what an error means.
+// If a stream has several gates, the last one added is asked first, and each further gate
+// for no more than the ones before it allowed. Passed is called in the other order.
 type Gate interface {
-	// Allow is called before a transfer of at most max bytes (max >= 1) and
-	// answers how many may pass now, from 1 to max. It may block, until the
-	// connection's context is cancelled at the latest. An error ends the stream, and
-	// nothing is transferred; before a reader io.EOF is the end of the stream like
-	// any other. Anything else is an ErrGate.
+	// Allow is called before a transfer of at most max bytes (max >= 1), and returns how
+	// many may pass now: from 1 to max, anything else is an ErrGate. It may block until the
+	// connection's context is cancelled. An error ends the stream, and nothing is
+	// transferred; in front of a reader, io.EOF is the end of the stream.
 	Allow(max int) (int, error)
 
-	// Passed is called after a transfer with the number of bytes that passed
-	// (0 if none) and how it ended: nil, io.EOF at the end of what is read, or
-	// an error. What it returns takes that error's place: an error of its own
-	// ends the stream; nil in place of an error other than io.EOF has the
-	// transfer tried again. One that has no say in that returns err.
+	// Passed is called after a transfer with the number of bytes that passed (0 if none),
+	// and its error: nil, io.EOF at the end of what is read, or another. It returns err, or
+	// an error in its place that ends the stream; it cannot make an error nil.
 	//
-	// It need not follow an Allow, since another gate may have refused, and may come
-	// without one: with 0 bytes, when a sink has been opened or could not be.
+	// It need not follow an Allow, since another gate may have refused. It may come without
+	// one, with 0 bytes, when a sink was opened or could not be.
 	Passed(n int, err error) error
 }
 
-// ErrGate is returned when a [Gate] allows no bytes, or more than it was asked
-// for, without an error: a fault in the Gate.
+// ErrGate is returned when a [Gate] allows no bytes, or more than it was asked for, without
+// an error: a fault in the Gate.
 var ErrGate = errors.New("stage: a gate allowed an impossible number of bytes")
 
-// gates are Gates before the same end of a stream, the innermost first.
-type gates []Gate
+// gates are the Gates at one end of a stream: one, and those inside of it. nil is none.
+type gates struct {
+	gate  Gate
+	inner *gates
+}
 
-// and returns gates with one more outside of them.
-func (gs gates) and(g Gate) gates { return append(slices.Clip(gs), g) }
+// around returns gs around the gates inner.
+func (gs *gates) around(inner *gates) *gates {
+	if gs == nil {
+		return inner
+	}
+	return &gates{gs.gate, gs.inner.around(inner)}
+}
 
 // allow asks how many of max bytes may pass.
-func (gs gates) allow(max int) (int, error) {
-	for i := len(gs) - 1; i >= 0; i-- {
-		n, err := gs[i].Allow(max)
+func (gs *gates) allow(max int) (int, error) {
+	for ; gs != nil; gs = gs.inner {
+		n, err := gs.gate.Allow(max)
 		if err != nil {
 			return 0, err
 		}
@@ -65,96 +64,72 @@ func (gs gates) allow(max int) (int, error) {
 	return max, nil
 }
 
-// passed tells of a transfer, and returns what has become of its error.
-func (gs gates) passed(n int, err error) error {
-	awaits := false
-	for _, g := range gs {
-		if err = g.Passed(n, err); err == errAwait {
-			awaits, err = true, nil // those outside have nothing to do with it
-		}
+// passed reports a transfer to all gates, and returns its error as they see it.
+func (gs *gates) passed(n int, err error) error {
+	if gs == nil {
+		return err
 	}
-	if awaits && err == nil {
-		err = errAwait
+	err = gs.inner.passed(n, err)
+	if gerr := gs.gate.Passed(n, err); gerr != nil {
+		err = gerr
 	}
 	return err
 }
 
-// Reader is an io.Reader behind a [Gate]. [Copy] and io.Copy from it keep the
-// kernel's zero-copy path where there is one.
+// gatedReader is a reader behind gates.
+type gatedReader struct {
+	r     io.Reader // not a *gatedReader
+	gates *gates
+}
+
+// NewReader returns a reader of r behind gate. [Copy] and io.Copy from it keep zero-copy, if r
+// allows it. It closes nothing, and is no more safe for concurrent use than r.
 //
-// Do not embed a Reader in a type that has a Read of its own: WriteTo would be
-// promoted and go round it.
-type Reader struct {
-	r     io.Reader // not a *Reader
-	gates gates
+// Do not embed it in a type that has a Read of its own: its WriteTo would be promoted and
+// bypass that Read.
+func NewReader(r io.Reader, gate Gate) io.Reader {
+	if inner, ok := r.(*gatedReader); ok {
+		return &gatedReader{inner.r, &gates{gate, inner.gates}}
+	}
+	return &gatedReader{r, &gates{gate: gate}}
 }
 
-// NewReader returns r behind gate. The Reader closes nothing, and is no more
-// safe for concurrent use than r.
-func NewReader(r io.Reader, gate Gate) *Reader {
-	if inner, ok := r.(*Reader); ok {
-		return &Reader{inner.r, inner.gates.and(gate)}
-	}
-	return &Reader{r, gates{gate}}
-}
-
-// newPeerReader is NewReader for a gate that has to do with the peer's time: it is asked
-// after all other gates, also those of stages further out, so that their waits are not
-// the peer's.
-func newPeerReader(r io.Reader, gate Gate) *Reader {
-	inner, ok := r.(*Reader)
-	if !ok {
-		return NewReader(r, gate)
-	}
-	at := 0
-	if _, ok := inner.gates[0].(*inGate); ok {
-		at = 1
-	}
-	return &Reader{inner.r, slices.Insert(slices.Clone(inner.gates), at, gate)}
-}
-
-// Read reads from the inner reader as much as the gate allows.
-func (r *Reader) Read(p []byte) (int, error) {
+// Read reads as much from the inner reader as the gate allows.
+func (r *gatedReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
-		max, err := r.gates.allow(len(p))
-		if err != nil {
-			return 0, err
-		}
-		n, inner := r.r.Read(p[:max])
-		err = r.gates.passed(n, inner)
-		if n > 0 || err != nil || inner == nil {
-			return n, err
-		}
+	max, err := r.gates.allow(len(p))
+	if err != nil {
+		return 0, err
 	}
+	n, err := r.r.Read(p[:max])
+	return n, r.gates.passed(n, err)
 }
 
 // WriteTo copies to w until the end of the stream, as [Copy] does.
-func (r *Reader) WriteTo(w io.Writer) (int64, error) { return Copy(w, r) }
+func (r *gatedReader) WriteTo(w io.Writer) (int64, error) { return Copy(w, r) }
 
-// Writer is an io.Writer behind a [Gate]. [Copy] to it keeps the kernel's
-// zero-copy path where there is one.
+// gatedWriter is a writer behind gates.
+type gatedWriter struct {
+	w     io.Writer // not a *gatedWriter
+	gates *gates
+}
+
+// NewWriter returns a writer to w behind gate. [Copy] and io.Copy to it keep zero-copy, if w
+// allows it. It writes all that it is given, in pieces as large as the gate allows. It closes
+// nothing, and is no more safe for concurrent use than w.
 //
-// Do not embed a Writer in a type that has a Write of its own: ReadFrom would
-// be promoted and go round it.
-type Writer struct {
-	w     io.Writer // not a *Writer
-	gates gates
-}
-
-// NewWriter returns w behind gate. The Writer closes nothing, and is no more
-// safe for concurrent use than w.
-func NewWriter(w io.Writer, gate Gate) *Writer {
-	if inner, ok := w.(*Writer); ok {
-		return &Writer{inner.w, inner.gates.and(gate)}
+// Do not embed it in a type that has a Write of its own: its ReadFrom would be promoted and
+// bypass that Write.
+func NewWriter(w io.Writer, gate Gate) io.Writer {
+	if inner, ok := w.(*gatedWriter); ok {
+		return &gatedWriter{inner.w, &gates{gate, inner.gates}}
 	}
-	return &Writer{w, gates{gate}}
+	return &gatedWriter{w, &gates{gate: gate}}
 }
 
-// Write writes all of p, in pieces as large as the gate allows.
-func (w *Writer) Write(p []byte) (n int, err error) {
+func (w *gatedWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		max, err := w.gates.allow(len(p) - n)
 		if err != nil {
@@ -169,10 +144,19 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// writeAll writes all of b to w, or fails.
+func writeAll(w io.Writer, b []byte) (int, error) {
+	n, err := w.Write(b)
+	if n < len(b) && err == nil {
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
+
 // ReadFrom copies from r until its end, as [Copy] does.
-func (w *Writer) ReadFrom(r io.Reader) (int64, error) { return Copy(w, r) }
+func (w *gatedWriter) ReadFrom(r io.Reader) (int64, error) { return Copy(w, r) }
 
 var (
-	_ io.WriterTo   = (*Reader)(nil)
-	_ io.ReaderFrom = (*Writer)(nil)
+	_ io.WriterTo   = (*gatedReader)(nil)
+	_ io.ReaderFrom = (*gatedWriter)(nil)
 )

@@ -10,7 +10,7 @@ import (
 
 // A client may send all it has, end its stream and go away without having heard
 // a greeting. The greetings then meet nobody, which does not undo what was sent.
-func TestAClientThatDoesNotListenIsReceived(t *testing.T) {
+func TestHandshakeOverTCPWithADeafClient(t *testing.T) {
 	payload := string(noise(100_000, 5))
 	tests := []struct {
 		name          string

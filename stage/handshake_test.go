@@ -17,7 +17,7 @@ import (
 )
 
 // header is what a client says before its payload.
-const header = AccioConfirm + AccioConfirmAgain
+const header = accioConfirm + accioConfirmAgain
 
 // shaken is what came of a handshake.
 type shaken struct {
@@ -49,10 +49,10 @@ func TestHandshake(t *testing.T) {
 		"no payload":                               "",
 		"one byte":                                 "x",
 		"a payload":                                "hello, world",
-		"a payload that is a greeting":             AccioGreeting,
-		"a payload that begins with a greeting":    AccioGreeting + "hello",
-		"a payload that is a confirmation":         AccioConfirm,
-		"a payload that is the other confirmation": AccioConfirmAgain,
+		"a payload that is a greeting":             accioGreeting,
+		"a payload that begins with a greeting":    accioGreeting + "hello",
+		"a payload that is a confirmation":         accioConfirm,
+		"a payload that is the other confirmation": accioConfirmAgain,
 		"a payload that is a header":               header,
 		"a payload of headers":                     strings.Repeat(header, 9),
 		"a payload that begins with a line's end":  "\r\nhello",
@@ -64,7 +64,7 @@ func TestHandshake(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for network, open := range inMemory {
 				server, client := open()
-				done := play(client, hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain), says(payload), ends)
+				done := play(client, hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain), says(payload), ends)
 				got := shake(t, server, Accio)
 				if got.err != nil || !got.called {
 					t.Errorf("on %s: %v (next handler called: %t)", network, got.err, got.called)
@@ -80,8 +80,8 @@ func TestHandshake(t *testing.T) {
 
 // However the stream is cut, the handshake takes its own bytes and no other,
 // also where they come before they are asked for.
-func TestHandshakeHoweverTheStreamIsCut(t *testing.T) {
-	stream := header + "\r\n" + AccioConfirm + "x"
+func TestHandshakePieces(t *testing.T) {
+	stream := header + "\r\n" + accioConfirm + "x"
 	want := stream[len(header):]
 	cut := func(t *testing.T, pieces ...string) {
 		t.Helper()
@@ -145,7 +145,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-func TestHandshakeTakesNotOneByteOfPayload(t *testing.T) {
+func TestHandshakeLeavesThePayload(t *testing.T) {
 	for most := range len(header) {
 		in := &counted{strings.NewReader(header + "payload"), most}
 		if err := Accio.Run(in, io.Discard); err != nil {
@@ -157,7 +157,7 @@ func TestHandshakeTakesNotOneByteOfPayload(t *testing.T) {
 	}
 }
 
-func TestHandshakeRefusesAWrongByteAtOnce(t *testing.T) {
+func TestHandshakeWrongByte(t *testing.T) {
 	wrong := func(b byte) []byte { return []byte{b ^ 0x20, b + 1, 0, '\n', 0xff} }
 	for at := range len(header) {
 		for _, b := range wrong(header[at]) {
@@ -191,13 +191,13 @@ func TestHandshakeRefusesAWrongByteAtOnce(t *testing.T) {
 	}
 }
 
-func TestHandshakeWhereTheStreamBreaksOff(t *testing.T) {
+func TestHandshakeCut(t *testing.T) {
 	// The greetings that a peer hears which has sent so many bytes.
 	greetings := func(sent int) []byte {
-		if sent < len(AccioConfirm) {
-			return []byte(AccioGreeting)
+		if sent < len(accioConfirm) {
+			return []byte(accioGreeting)
 		}
-		return []byte(AccioGreeting + AccioGreeting)
+		return []byte(accioGreeting + accioGreeting)
 	}
 	tests := []struct {
 		name    string
@@ -288,7 +288,7 @@ func (p *turns) Write(b []byte) (int, error) {
 	return len(b), p.err
 }
 
-func TestEachStepComesInItsTurn(t *testing.T) {
+func TestScriptOrder(t *testing.T) {
 	tests := []struct {
 		name   string
 		script Script
@@ -296,13 +296,13 @@ func TestEachStepComesInItsTurn(t *testing.T) {
 		want   []string
 	}{
 		{"the server's half of the Accio protocol", Accio, header,
-			[]string{"says " + AccioGreeting, "hears " + AccioConfirm, "says " + AccioGreeting, "hears " + AccioConfirmAgain}},
-		{"the client's half of the Accio protocol", Accio.Mirror(), AccioGreeting + AccioGreeting,
-			[]string{"hears " + AccioGreeting, "says " + AccioConfirm, "hears " + AccioGreeting, "says " + AccioConfirmAgain}},
+			[]string{"says " + accioGreeting, "hears " + accioConfirm, "says " + accioGreeting, "hears " + accioConfirmAgain}},
+		{"the client's half of the Accio protocol", Accio.Mirror(), accioGreeting + accioGreeting,
+			[]string{"hears " + accioGreeting, "says " + accioConfirm, "hears " + accioGreeting, "says " + accioConfirmAgain}},
 		{"a script of nothing", Script{}, "payload", nil},
-		{"steps of nothing", Script{Steps: []Step{Send(""), Expect(""), {}}}, "payload", nil},
-		{"two words in a row are sent in two writes", Script{Steps: []Step{Send("a"), Send("b")}}, "", []string{"says a", "says b"}},
-		{"a word that is long is sent in one write", Script{Steps: []Step{Send(strings.Repeat("x", 100_000))}}, "", []string{"says " + strings.Repeat("x", 100_000)}},
+		{"steps of nothing", Script{Steps: []Step{{Send: ""}, {Expect: ""}, {}}}, "payload", nil},
+		{"two words in a row are sent in two writes", Script{Steps: []Step{{Send: "a"}, {Send: "b"}}}, "", []string{"says a", "says b"}},
+		{"a word that is long is sent in one write", Script{Steps: []Step{{Send: strings.Repeat("x", 100_000)}}}, "", []string{"says " + strings.Repeat("x", 100_000)}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -317,9 +317,9 @@ func TestEachStepComesInItsTurn(t *testing.T) {
 	}
 }
 
-func TestAScriptTakesReadersAsTheyAre(t *testing.T) {
+func TestScriptReaders(t *testing.T) {
 	long := strings.Repeat("0123456789", 1000)
-	script := Script{Steps: []Step{Expect("short"), Expect(long), Expect("end")}}
+	script := Script{Steps: []Step{{Expect: "short"}, {Expect: long}, {Expect: "end"}}}
 	for name, wrap := range map[string]func(io.Reader) io.Reader{
 		"as much as is wanted":    func(r io.Reader) io.Reader { return r },
 		"one byte at a time":      iotest.OneByteReader,
@@ -341,7 +341,7 @@ func TestAScriptTakesReadersAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestAScriptReturnsTheErrorsOfItsPeer(t *testing.T) {
+func TestScriptErrors(t *testing.T) {
 	tests := []struct {
 		name string
 		in   io.Reader
@@ -351,9 +351,9 @@ func TestAScriptReturnsTheErrorsOfItsPeer(t *testing.T) {
 	}{
 		{"in what it says", strings.NewReader(header), errOne, errOne, "step 1"},
 		{"in what it hears", iotest.ErrReader(errOne), nil, errOne, "step 2"},
-		{"in the middle of a word", io.MultiReader(strings.NewReader(AccioConfirm[:4]), iotest.ErrReader(errOne)), nil, errOne, "step 2"},
-		{"between two words", io.MultiReader(strings.NewReader(AccioConfirm), iotest.ErrReader(errOne)), nil, errOne, "step 4"},
-		{"beside the middle of a word", &parts{[]part{{AccioConfirm[:4], errOne}}}, nil, errOne, "step 2"},
+		{"in the middle of a word", io.MultiReader(strings.NewReader(accioConfirm[:4]), iotest.ErrReader(errOne)), nil, errOne, "step 2"},
+		{"between two words", io.MultiReader(strings.NewReader(accioConfirm), iotest.ErrReader(errOne)), nil, errOne, "step 4"},
+		{"beside the middle of a word", &parts{[]part{{accioConfirm[:4], errOne}}}, nil, errOne, "step 2"},
 		{"beside a wrong byte", &parts{[]part{{"hello", errOne}}}, nil, ErrProtocol, "step 2"},
 	}
 	for _, tt := range tests {
@@ -390,7 +390,7 @@ func TestAScriptReturnsTheErrorsOfItsPeer(t *testing.T) {
 
 // Where the system tells them apart, a peer that hears no longer but ended its
 // stream well is heard out, and one whose stream broke off is not.
-func TestAPeerThatDoesNotListen(t *testing.T) {
+func TestHandshakeWithADeafClient(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EPIPE, syscall.ECONNRESET} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			reply := NewWriter(&turns{err: errno}, answers(because(ErrReset, errno)))
@@ -412,12 +412,12 @@ func TestAPeerThatDoesNotListen(t *testing.T) {
 	}
 }
 
-func TestMirror(t *testing.T) {
+func TestScriptMirror(t *testing.T) {
 	t.Run("speaks with the original", func(t *testing.T) {
 		scripts := map[string]Script{
 			"Accio":                  Accio,
-			"one that listens first": {Steps: []Step{Expect("HELO\n"), Send("OK\n"), Expect("DATA\n")}},
-			"one of many steps":      {Steps: slices.Repeat([]Step{Send("a"), Expect("bc")}, 50)},
+			"one that listens first": {Steps: []Step{{Expect: "HELO\n"}, {Send: "OK\n"}, {Expect: "DATA\n"}}},
+			"one of many steps":      {Steps: slices.Repeat([]Step{{Send: "a"}, {Expect: "bc"}}, 50)},
 			"an empty one":           {},
 		}
 		for name, script := range scripts {
@@ -446,16 +446,16 @@ func TestMirror(t *testing.T) {
 	})
 	t.Run("leaves the original as it is", func(t *testing.T) {
 		before := slices.Clone(Accio.Steps)
-		Accio.Mirror().Steps[0] = Send("something else")
+		Accio.Mirror().Steps[0] = Step{Send: "something else"}
 		if !slices.Equal(Accio.Steps, before) {
 			t.Errorf("%v, want %v", Accio.Steps, before)
 		}
 	})
 }
 
-func TestAccioIsTheProtocolToTheByte(t *testing.T) {
-	if AccioGreeting != "accio\r\n" || AccioConfirm != "confirm-accio\r\n" || AccioConfirmAgain != "confirm-accio-again\r\n\r\n" {
-		t.Errorf("its words are %q, %q and %q", AccioGreeting, AccioConfirm, AccioConfirmAgain)
+func TestAccio(t *testing.T) {
+	if accioGreeting != "accio\r\n" || accioConfirm != "confirm-accio\r\n" || accioConfirmAgain != "confirm-accio-again\r\n\r\n" {
+		t.Errorf("its words are %q, %q and %q", accioGreeting, accioConfirm, accioConfirmAgain)
 	}
 	if !Accio.AllowEnd {
 		t.Error("it does not allow an early end")
@@ -472,19 +472,19 @@ func TestHandshakeOverTCP(t *testing.T) {
 		payload string
 	}{
 		{"a client that waits for each greeting",
-			[]act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain + payload), ends},
+			[]act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain + payload), ends},
 			nil, true, payload},
 		{"a client that sends all in one",
 			[]act{says(header + payload), ends},
 			nil, true, payload},
 		{"a client that ends its stream before the header is complete",
-			[]act{hears(AccioGreeting), says(AccioConfirm[:9]), ends},
+			[]act{hears(accioGreeting), says(accioConfirm[:9]), ends},
 			nil, false, ""},
 		{"a client that says something else",
-			[]act{hears(AccioGreeting), says("GET / HTTP/1.1\r\n\r\n")},
+			[]act{hears(accioGreeting), says("GET / HTTP/1.1\r\n\r\n")},
 			ErrProtocol, false, ""},
 		{"a client that resets in the header",
-			[]act{hears(AccioGreeting), says(AccioConfirm[:9]), resets},
+			[]act{hears(accioGreeting), says(accioConfirm[:9]), resets},
 			ErrReset, false, ""},
 	}
 	for _, tt := range tests {
@@ -557,9 +557,9 @@ func FuzzHandshake(f *testing.F) {
 				t.Errorf("took %d bytes to see that byte %d is wrong", in.taken, right)
 			}
 		}
-		want := []string{"says " + AccioGreeting}
-		if right >= len(AccioConfirm) {
-			want = append(want, "says "+AccioGreeting)
+		want := []string{"says " + accioGreeting}
+		if right >= len(accioConfirm) {
+			want = append(want, "says "+accioGreeting)
 		}
 		if !slices.Equal(out.log, want) {
 			t.Errorf("after %d right bytes: %q, want %q", right, out.log, want)
@@ -598,12 +598,12 @@ func (r *cutReader) Read(p []byte) (int, error) {
 }
 
 // A peer that does not listen takes its time as one that does not speak.
-func TestTheLimitOfAHandshakeIsForWhatIsSentToo(t *testing.T) {
+func TestHandshakeLimitOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := net.Pipe()
 		defer client.Close()
 		begun := time.Now()
-		err := Serve(t.Context(), server, 1, Handshake{Script: Script{Steps: []Step{Send("hello")}}, Limit: time.Second}.Wrap(Receive))
+		err := Serve(t.Context(), server, 1, Handshake{Script: Script{Steps: []Step{{Send: "hello"}}}, Limit: time.Second}.Wrap(Receive))
 		if took := time.Since(begun); !errors.Is(err, ErrSlowHandshake) || took != time.Second {
 			t.Errorf("ended with %v after %v", err, took)
 		}

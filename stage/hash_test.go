@@ -41,7 +41,7 @@ func TestHash(t *testing.T) {
 }
 
 // What is hashed is what has reached the store, wherever the stage stands.
-func TestHashStandsAnywhere(t *testing.T) {
+func TestHashOrder(t *testing.T) {
 	const payload = "hello, world"
 	for _, tt := range []struct {
 		name  string
@@ -86,7 +86,7 @@ func TestHashStandsAnywhere(t *testing.T) {
 	}
 }
 
-func TestASecondHashIsAnError(t *testing.T) {
+func TestHashTwice(t *testing.T) {
 	called := false
 	h := Chain{Hash{New: sha256.New}, Count{}, Hash{New: sha256.New}}.Then(HandlerFunc(func(context.Context, *Conn) error {
 		called = true
@@ -97,7 +97,7 @@ func TestASecondHashIsAnError(t *testing.T) {
 	}
 }
 
-func TestEachConnectionHasAHashOfItsOwn(t *testing.T) {
+func TestHashOfEachConnection(t *testing.T) {
 	h := Hash{New: sha256.New}.Wrap(receives(nil, "hello"))
 	for range 2 {
 		c := &Conn{Out: io.Discard}
@@ -110,7 +110,7 @@ func TestEachConnectionHasAHashOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAHashWithoutNewIsAFaultOfTheProgram(t *testing.T) {
+func TestHashWithoutNew(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("it was accepted")
@@ -119,8 +119,8 @@ func TestAHashWithoutNewIsAFaultOfTheProgram(t *testing.T) {
 	Hash{}.Wrap(Receive)
 }
 
-func TestAHashedWriteCostsNoAllocation(t *testing.T) {
-	w, buf := NewHashWriter(io.Discard, sha256.New()), make([]byte, 1000)
+func TestHashAllocations(t *testing.T) {
+	w, buf := &hashWriter{io.Discard, sha256.New()}, make([]byte, 1000)
 	if n := testing.AllocsPerRun(1000, func() { w.Write(buf) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -129,8 +129,8 @@ func TestAHashedWriteCostsNoAllocation(t *testing.T) {
 func BenchmarkHash(b *testing.B) {
 	for name, w := range map[string]io.Writer{
 		"bare":               ready{},
-		"hashed":             NewHashWriter(ready{}, sha256.New()),
-		"hashed and counted": NewWriter(NewHashWriter(ready{}, sha256.New()), new(Counter)),
+		"hashed":             &hashWriter{ready{}, sha256.New()},
+		"hashed and counted": NewWriter(&hashWriter{ready{}, sha256.New()}, new(Counter)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			buf := make([]byte, bufferSize)

@@ -8,23 +8,22 @@ import (
 	"sync"
 )
 
-// MaxPerHost is a stage that ends a connection with [ErrTooMany] if N connections of
-// the same host are inside of it already. All connections that pass through the handler
-// which Wrap returns count, from when they enter this stage until what is inside of it
-// has ended, a commit included if [Save] is inside.
+// MaxPerHost is a stage that ends a connection with [ErrTooMany] if N connections of the same
+// host are inside of it already. All connections count that pass through the handler which
+// Wrap returns, from when they enter this stage until the handler inside has returned, a
+// commit included if [Save] is inside.
 //
-// What is inside is called all the same, so that a Save or [Report] there has the
-// connection among its outcomes, but it can neither read from the peer nor write to it:
-// both fail with ErrTooMany at once.
+// The handler inside is called all the same, so that a Save or [Report] there has an outcome
+// for the connection. It can neither read from the client nor write to it: both fail with
+// ErrTooMany at once.
 //
-// A host is an IPv4 address, or the first 64 bits of an IPv6 address, since a single
-// machine has all that follow; of a link-local one, which says nothing in those
-// bits, it is all of the address. Those who come through one translator of addresses
-// are one host. A peer without an IP address has no limit.
+// A host is an IPv4 address, or the first 64 bits of an IPv6 address, since a single machine
+// has all addresses that share them; a link-local address counts as a whole. All clients
+// behind one address translator are one host. A client without an IP address has no limit.
 //
-// It does nothing while bytes flow, so zero-copy survives it.
+// MaxPerHost does nothing while bytes flow, so zero-copy survives it.
 type MaxPerHost struct {
-	// N is how many connections a host may have. 0 or less means no limit.
+	// N is the number of connections that a host may have. 0 or less means no limit.
 	N int
 }
 
@@ -51,13 +50,13 @@ func (s MaxPerHost) Wrap(next Handler) Handler {
 	}).Wrap(next)
 }
 
-// refused is a Gate through which nothing passes.
+// refused is a Gate that lets nothing pass.
 type refused struct{ err error }
 
 func (r refused) Allow(int) (int, error)        { return 0, r.err }
 func (r refused) Passed(_ int, err error) error { return err }
 
-// after is for what is inside and has not noticed.
+// after makes the connection fail also if the handler inside has not noticed.
 func (r refused) after(err error) error {
 	if err == nil {
 		err = r.err

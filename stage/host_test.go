@@ -53,10 +53,12 @@ func TestMaxPerHost(t *testing.T) {
 			inside := make(chan struct{})
 			entered := make(chan struct{}, 3)
 			h := MaxPerHost{N: 2}.Wrap(HandlerFunc(func(ctx context.Context, c *Conn) error {
-				for _, end := range []gates{c.In.(*Reader).gates, c.Reply.(*Writer).gates} {
-					if _, err := end.allow(1); err != nil {
-						return err
+				if r, ok := c.In.(*gatedReader); ok { // it is refused
+					if _, err := c.Reply.(*gatedWriter).gates.allow(1); !errors.Is(err, ErrTooMany) {
+						t.Errorf("a reply ends with %v", err)
 					}
+					_, err := r.gates.allow(1)
+					return err
 				}
 				entered <- struct{}{}
 				<-inside
@@ -88,7 +90,7 @@ func TestMaxPerHost(t *testing.T) {
 	}
 }
 
-func TestMaxPerHostOfNoneIsNoLimit(t *testing.T) {
+func TestMaxPerHostWithoutLimit(t *testing.T) {
 	for _, n := range []int{0, -1} {
 		if err := (MaxPerHost{N: n}).Wrap(stops(errOne)).Serve(t.Context(), NewConn(from{}, 1)); err != errOne {
 			t.Errorf("with %d it ended with %v", n, err)
@@ -97,7 +99,7 @@ func TestMaxPerHostOfNoneIsNoLimit(t *testing.T) {
 }
 
 // What is inside is not asked whether it notices.
-func TestMaxPerHostEndsWhatDoesNotTalkToThePeer(t *testing.T) {
+func TestMaxPerHostWithoutIO(t *testing.T) {
 	inside, entered := make(chan struct{}), make(chan struct{})
 	first := true
 	h := MaxPerHost{N: 1}.Wrap(HandlerFunc(func(context.Context, *Conn) error {
@@ -123,7 +125,7 @@ func TestMaxPerHostEndsWhatDoesNotTalkToThePeer(t *testing.T) {
 
 // The mark of a connection that is one too many, and nothing while it is committed
 // that is a place for another.
-func TestMaxPerHostCountsWhatIsBeingStored(t *testing.T) {
+func TestMaxPerHostDuringACommit(t *testing.T) {
 	store := newMapStore()
 	committing, commit := make(chan struct{}), make(chan struct{})
 	store.fault = func(call string, nth int) error {
@@ -157,7 +159,7 @@ func TestMaxPerHostCountsWhatIsBeingStored(t *testing.T) {
 	}
 }
 
-func TestMaxPerHostCountsDownHoweverAConnectionEnds(t *testing.T) {
+func TestMaxPerHostAfterEachEnd(t *testing.T) {
 	for name, h := range map[string]Handler{
 		"well":          stops(nil),
 		"with an error": stops(errOne),
@@ -175,7 +177,7 @@ func TestMaxPerHostCountsDownHoweverAConnectionEnds(t *testing.T) {
 }
 
 // Nobody is remembered who is gone, and nobody has more than is allowed.
-func TestMaxPerHostForgetsWhoIsGone(t *testing.T) {
+func TestMaxPerHostForgetsHosts(t *testing.T) {
 	hosts := &hosts{conns: make(map[netip.Prefix]int)}
 	const limit = 3
 	var (

@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// Log is a stage that logs one record for each connection when all that is inside it
-// has ended, a commit included. Its message is "connection ended", and its attributes
-// are
+// Log is a stage that logs one record for each connection when the handler inside it has
+// returned, a commit included. Its message is "connection ended", and its attributes are
 //
 //	connection  Conn.Number
 //	frame       Conn.Frame, inside of Frames only
-//	peer        the address of the peer, by AddrString
+//	peer        the address of the client, by AddrString
 //	outcome     the Outcome, as a string
 //	cause       the error, unless the connection ended well
 //	bytes       of payload that have reached the sink
 //	duration    since this stage was entered, as a time.Duration
-//	rate        bytes in a second of that
-//	stack       of a panic, where a Recover inside has caught it
+//	rate        bytes a second in that time
+//	stack       of a panic, if a Recover inside has caught it
 //
-// The level is that of [Outcome.Level]. What a peer has sent may be a part of cause:
-// the handlers of package slog write it with all that cannot be printed escaped, so
-// that no peer can forge a line.
+// The level is info if all went well; error if the operator has to act (storage, a conflict,
+// the report, a panic, missing space, an unknown cause); and warn for the rest: the client's
+// doing, a limit, a shutdown. The cause may contain data from the client. The
+// handlers of package slog escape it, so it cannot forge a line.
 //
-// It counts the payload (see [Count]) and sees no bytes, so zero-copy survives it. A
-// record whose level is not enabled is not made.
+// Log counts the payload (see [Count]) and sees no bytes, so zero-copy survives it. It makes
+// no record whose level is not enabled.
 type Log struct {
-	// Logger takes the records. nil is slog.Default(), as it is at each record.
+	// Logger takes the records. nil means slog.Default() at the time of each record.
 	Logger *slog.Logger
 }
 
@@ -49,7 +49,7 @@ func (s Log) log(ctx context.Context, c *Conn, err error, n int64, took time.Dur
 		logger = slog.Default()
 	}
 	outcome := OutcomeOf(err, n)
-	level := outcome.Level()
+	level := outcome.level()
 	if !logger.Enabled(ctx, level) {
 		return
 	}
@@ -69,7 +69,7 @@ func (s Log) log(ctx context.Context, c *Conn, err error, n int64, took time.Dur
 	logger.LogAttrs(ctx, level, "connection ended", attrs...)
 }
 
-// perSecond is the rate of n bytes in so much time, 0 if that is none.
+// perSecond returns the rate of n bytes in d, or 0 if d is 0.
 func perSecond(n int64, d time.Duration) int64 {
 	if d <= 0 {
 		return 0
@@ -77,15 +77,13 @@ func perSecond(n int64, d time.Duration) int64 {
 	return int64(float64(n) / d.Seconds())
 }
 
-// Level returns the level at which such an end is worth a line in a log: info for
-// what went well; error for what whoever runs the server has to look at (storage, a
-// conflict, the report, a panic, space that is lacking, and what has no known cause); warn for the
-// rest, which is a peer's doing, a limit that did what it is for, or a stop.
-func (o Outcome) Level() slog.Level {
-	switch {
-	case o.OK():
+// level is the level of the record of such an end.
+func (o Outcome) level() slog.Level {
+	if o.OK() {
 		return slog.LevelInfo
-	case o == OutcomeStorage, o == OutcomeConflict, o == OutcomeReport, o == OutcomePanic, o == OutcomeNoSpace, o == OutcomeFailed:
+	}
+	switch o.cause() {
+	case nil, ErrStorage, ErrConflict, ErrReport, ErrPanic, ErrNoSpace:
 		return slog.LevelError
 	}
 	return slog.LevelWarn

@@ -46,7 +46,7 @@ func TestLog(t *testing.T) {
 			map[string]any{"level": "INFO", "outcome": "empty", "bytes": 0., "duration": 0., "rate": 0.}},
 		{"a silent peer", Chain{Idle{Limit: 10 * time.Second}}, Receive, []act{says("pay"), pauses(time.Hour)},
 			map[string]any{"level": "WARN", "outcome": "idle", "bytes": 3., "cause": "peer is silent: no byte for 10s"}},
-		{"a peer that breaks a rule", Chain{Handshake{Script: Accio}}, Receive, []act{hears(AccioGreeting), says("x")},
+		{"a peer that breaks a rule", Chain{Handshake{Script: Accio}}, Receive, []act{hears(accioGreeting), says("x")},
 			map[string]any{"level": "WARN", "outcome": "protocol", "bytes": 0.}},
 		{"a store that fails", nil, stops(fmt.Errorf("1.file %w: %w", ErrStorage, errOne)), nil,
 			map[string]any{"level": "ERROR", "outcome": "storage", "cause": "1.file could not be stored: one failure"}},
@@ -76,7 +76,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-func TestLogHasTheStackOfAPanic(t *testing.T) {
+func TestLogStackOfAPanic(t *testing.T) {
 	got := logged(t, Chain{Recover{}}, handlerThatPanics("x"))
 	if stack, _ := got["stack"].(string); !strings.Contains(stack, "handlerThatPanics") {
 		t.Errorf("stack is %q", stack)
@@ -86,8 +86,8 @@ func TestLogHasTheStackOfAPanic(t *testing.T) {
 func TestLogOfFrames(t *testing.T) {
 	var out bytes.Buffer
 	log := Log{Logger: slog.New(slog.NewTextHandler(&out, nil))}
-	err := Chain{log, Frames{Split: Delimiter("\n")}, log}.Then(Receive).
-		Serve(t.Context(), &Conn{Net: noAddr{}, Number: 3, In: strings.NewReader("a\nbcd\n"), Out: io.Discard})
+	err := Chain{log, inFrames("a", "bcd"), log}.Then(Receive).
+		Serve(t.Context(), &Conn{Net: noAddr{}, Number: 3, Out: io.Discard})
 	if err != nil {
 		t.Error(err)
 	}
@@ -109,7 +109,7 @@ func (noAddr) RemoteAddr() net.Addr { return nil }
 
 // No peer can write a line of its own, or to the terminal of who reads the log, whatever
 // is said where a word is expected, or in an error of a handler that quotes nothing.
-func TestNoPeerWritesTheLog(t *testing.T) {
+func TestLogEscapesClientData(t *testing.T) {
 	const hostile = "x\n2026-01-01 level=INFO msg=\"forged\" \"\\\r\x1b[2J\x00\x7f\u202e\u2028\xff"
 	quotesNothing := HandlerFunc(func(_ context.Context, c *Conn) error {
 		b, err := io.ReadAll(c.In)
@@ -121,7 +121,7 @@ func TestNoPeerWritesTheLog(t *testing.T) {
 	}
 	for name, handler := range handlers {
 		for what, h := range map[string]Handler{
-			"a handshake": Handshake{Script: Script{Steps: []Step{Expect(strings.Repeat("y", 64))}}}.Wrap(Receive),
+			"a handshake": Handshake{Script: Script{Steps: []Step{{Expect: strings.Repeat("y", 64)}}}}.Wrap(Receive),
 			"an error":    quotesNothing,
 			"a panic": HandlerFunc(func(_ context.Context, c *Conn) error {
 				b, _ := io.ReadAll(c.In)
@@ -147,7 +147,7 @@ func TestNoPeerWritesTheLog(t *testing.T) {
 	}
 }
 
-func TestLogUsesTheDefaultLogger(t *testing.T) {
+func TestLogDefaultLogger(t *testing.T) {
 	var out bytes.Buffer
 	before := slog.Default()
 	defer slog.SetDefault(before)
@@ -162,7 +162,7 @@ func TestLogUsesTheDefaultLogger(t *testing.T) {
 }
 
 // What is not logged costs what counting does, and a closure.
-func TestALogThatIsDisabledCostsNextToNothing(t *testing.T) {
+func TestLogDisabled(t *testing.T) {
 	var out bytes.Buffer
 	var level slog.LevelVar
 	h := Log{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: &level}))}.Wrap(stops(nil))
@@ -180,19 +180,19 @@ func TestALogThatIsDisabledCostsNextToNothing(t *testing.T) {
 	}
 }
 
-// Every outcome has a level that somebody has thought about.
-func TestLevels(t *testing.T) {
-	levels := map[Outcome]slog.Level{
-		OutcomeFailed: slog.LevelError, OutcomeStorage: slog.LevelError, OutcomeReport: slog.LevelError,
-		OutcomePanic: slog.LevelError, OutcomeNoSpace: slog.LevelError, OutcomeConflict: slog.LevelError,
-		OutcomeReceived: slog.LevelInfo, OutcomeEmpty: slog.LevelInfo,
-		OutcomeIdle: slog.LevelWarn, OutcomeProtocol: slog.LevelWarn, OutcomeReset: slog.LevelWarn,
-		OutcomeShutdown: slog.LevelWarn, OutcomeTooLarge: slog.LevelWarn, OutcomeTooLong: slog.LevelWarn,
-		OutcomeTooSlow: slog.LevelWarn, OutcomeSlowHandshake: slog.LevelWarn, OutcomeTooMany: slog.LevelWarn, OutcomeRejected: slog.LevelWarn,
+func TestOutcomeLevel(t *testing.T) {
+	errors := []error{errOne, ErrStorage, ErrReport, ErrPanic, ErrNoSpace, ErrConflict}
+	warnings := []error{ErrIdle, ErrProtocol, ErrReset, ErrShutdown, ErrTooLarge, ErrTooLong, ErrTooSlow, ErrSlowHandshake, ErrTooMany, ErrRejected}
+	levels := map[Outcome]slog.Level{OutcomeReceived: slog.LevelInfo, OutcomeEmpty: slog.LevelInfo}
+	for _, err := range errors {
+		levels[OutcomeOf(err, 0)] = slog.LevelError
+	}
+	for _, err := range warnings {
+		levels[OutcomeOf(err, 0)] = slog.LevelWarn
 	}
 	for _, o := range Outcomes() {
-		if want, ok := levels[o]; !ok || o.Level() != want {
-			t.Errorf("%v has level %v, want %v", o, o.Level(), want)
+		if want, ok := levels[o]; !ok || o.level() != want {
+			t.Errorf("%v has level %v, want %v", o, o.level(), want)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// NumberedFile is a name for [Save]: the connection's number, for a frame of it ([Frames])
-// a hyphen and the frame's, and the suffix ".file", as in "7.file" and "7-3.file".
+// NumberedFile returns a name for [Save], such as "7.file" for connection 7. A frame of a
+// connection has its own number in the name: "7-3.file".
 func NumberedFile(c *Conn) string { return numbered(c) + ".file" }
 
 func numbered(c *Conn) string {
@@ -22,16 +22,16 @@ func numbered(c *Conn) string {
 	return n + "-" + strconv.FormatUint(c.Frame, 10)
 }
 
-// IsNumberedFile reports whether name is one that [NumberedFile] gives to a
-// connection as a whole, whose number is 1 or more.
+// IsNumberedFile reports whether [NumberedFile] returns name for a connection, not for a
+// frame. Connections count from 1.
 func IsNumberedFile(name string) bool {
 	_, frame, ok := ParseNumberedFile(name)
 	return ok && frame == 0
 }
 
-// ParseNumberedFile returns the number of the connection, which is 1 or more, and that of
-// the frame, or 0 for the whole of it, to which [NumberedFile] gives that name. It
-// reports false if there is none.
+// ParseNumberedFile returns the numbers of the connection and the frame in a name of
+// [NumberedFile]. Both count from 1; frame is 0 if the name is a connection's. ok is false
+// if NumberedFile never returns name.
 func ParseNumberedFile(name string) (number, frame uint64, ok bool) {
 	rest, ok := strings.CutSuffix(name, ".file")
 	if !ok {
@@ -47,35 +47,37 @@ func ParseNumberedFile(name string) (number, frame uint64, ok bool) {
 	return number, frame, true
 }
 
-// positive reads a number of 1 or more as it is written by strconv.
+// positive parses a number of 1 or more in the form that strconv writes.
 func positive(digits string) (uint64, bool) {
 	n, err := strconv.ParseUint(digits, 10, 64)
 	return n, err == nil && n > 0 && strconv.FormatUint(n, 10) == digits
 }
 
-// TimeName returns names for [Save]: the time at which Save is entered, in UTC, as layout
-// has it (see time.Layout), a hyphen, the connection's number, for a frame of it a hyphen
-// and the frame's, and suffix, as in "20060102T150405Z-7.file". No two connections of a server have the same, since their
-// numbers differ; those of two servers, or of one that was started anew, differ by what
-// layout has, so it should go down to the second at least. A layout with a separator in it
-// gives no names for files.
+// TimeName returns a Name function for [Save], for names such as "20060102T150405Z-7.file".
+// A name consists of the time at which the connection enters Save, in UTC and formatted
+// with layout (see time.Layout), a hyphen, the connection's number, for a frame a hyphen
+// and the frame's number, and suffix.
+//
+// The numbers make names of one server unique; the time keeps those of several servers, or
+// of a restarted one, apart. So layout should contain the second at least. A layout with
+// a path separator gives names that package fs refuses.
 func TimeName(layout, suffix string) func(c *Conn) string {
 	return func(c *Conn) string {
 		return time.Now().UTC().Format(layout) + "-" + numbered(c) + suffix
 	}
 }
 
-// RandomName returns names for [Save] that nobody can guess, and no two connections of
-// whatever server share: 26 characters of A to Z and 2 to 7 (see crypto/rand.Text), with
-// the suffix.
+// RandomName returns a Name function for [Save], for names that are unique on all servers
+// and cannot be guessed. A name is 26 characters of A to Z and 2 to 7 (see
+// crypto/rand.Text), and suffix.
 func RandomName(suffix string) func(c *Conn) string {
 	return func(*Conn) string { return rand.Text() + suffix }
 }
 
-// HashName returns final names for [Save]: the digest of the payload in lower-case
-// hexadecimal digits, with the suffix. So the store is addressed by content. It is an
-// [ErrStorage] if the connection has passed no [Hash]; where a [Handshake] allows an
-// early end, Hash has to stand outside of that.
+// HashName returns a Final function for [Save], for a store addressed by content: the
+// digest of the payload in lower-case hexadecimal digits, and suffix. The connection must
+// have passed a [Hash], otherwise the function returns an [ErrStorage]. Put Hash outside of a
+// [Handshake] that allows an early end.
 func HashName(suffix string) func(c *Conn) (string, error) {
 	return func(c *Conn) (string, error) {
 		if c.Hash == nil {
@@ -85,4 +87,4 @@ func HashName(suffix string) func(c *Conn) (string, error) {
 	}
 }
 
-var errNoHash = errors.New("there is no digest without a Hash")
+var errNoHash = errors.New("no digest: the chain has no Hash")

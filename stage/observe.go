@@ -2,74 +2,50 @@ package stage
 
 import "context"
 
-// Observer is told what becomes of one connection, for metrics or a page of what is
-// under way. It learns of moments and numbers, never of bytes.
+// Observer follows one connection, for metrics or a page of connections under way. It sees
+// moments and numbers, never bytes.
 //
-// Its methods are called one at a time, by the goroutine that serves the connection,
-// which may be another one each time; c.Net of the connection may be looked at in them. They must not block, since the connection waits
-// for them, and must not use the connection's In, Reply and Out. They are called in the
-// order in which they are listed here, but for a HandshakeDone of a later frame: Ended is
-// called exactly once and is the last call; each of the others may be missing. A panic in one ends the connection as one in
-// a stage does, with the call of Ended that follows.
+// The goroutine that serves the connection calls its methods, one at a time. They may look at
+// the Net of the connection. They must not block, since the connection waits for them, and
+// must not use its In, Reply and Out. They are called in the order below, except for a
+// HandshakeDone of a later frame. Ended is called exactly once, and last; each of the others
+// may be missing. A panic in one of them ends the connection as a panic in a stage does, and
+// Ended follows.
 //
-// Of several Observers of a connection, that of the innermost stage is called first.
+// If a connection has several Observers, that of the innermost stage is called first.
 type Observer interface {
-	// HandshakeDone is called each time a [Handshake] inside has been completed, or
-	// was ended early by a peer whose script allows it, and each time a stage of one's
-	// own says so by [Conn.HandshakeDone]. Inside of [Frames] that is for each frame. TLS
-	// and the header of a proxy are no such handshakes: where one is all the handshake that
-	// there is, a stage right inside of it says so.
+	// HandshakeDone is called each time a [Handshake] inside is complete, or was ended early
+	// by a client whose script allows it, and each time a stage calls [Conn.HandshakeDone].
 	HandshakeDone()
 
-	// Passed is called when n more bytes (n >= 1) have reached the sink: for each
-	// transfer, of some MiB at the most, after [Conn].Counter has counted them. Bytes
-	// that a sink took of a write that failed are told of as well. A stage that
-	// replaces Out by other means than [Conn.SetSink] keeps the bytes to itself, as it
-	// does for [Count].
+	// Passed is called when n more bytes (n >= 1) have reached the sink: for each transfer,
+	// of some MiB at most, after the Counter of the [Conn] has counted them. Bytes that a
+	// sink took of a failed write are included. A stage that replaces Out otherwise than by
+	// [Conn.SetSink] hides the bytes, as it does from [Count].
 	Passed(n int)
 
-	// Received is called when the peer's stream has ended well and all of it is in
-	// the sink: what follows is the commit. That is when a [Save] inside is about to
-	// commit, and right before Ended where there is none. It is called once at the
-	// most, and not if what is inside has failed before.
+	// Received is called when the client's stream has ended well and all of it is in the
+	// sink: before the commit of a [Save] inside, or right before Ended if there is none. It
+	// is called once at most, and not if the handler inside has failed before.
 	Received()
 
-	// Ended is called when all that is inside has ended, a commit included, with how:
-	// OutcomeOf(err, c.Counter.Count()) is the outcome. While a panic passes by, err
-	// is an [ErrPanic].
+	// Ended is called when the handler inside has returned, a commit included, with its
+	// error: OutcomeOf(err, c.Counter.Count()) is the outcome. While a panic passes, err is
+	// an [ErrPanic].
 	Ended(err error)
 }
 
-// NopObserver is an [Observer] that does nothing, to be embedded by those who want a
-// few of the calls only.
-type NopObserver struct{}
-
-// HandshakeDone does nothing.
-func (NopObserver) HandshakeDone() {}
-
-// Passed does nothing.
-func (NopObserver) Passed(int) {}
-
-// Received does nothing.
-func (NopObserver) Received() {}
-
-// Ended does nothing.
-func (NopObserver) Ended(error) {}
-
-// Observe is a stage that tells an [Observer] of each connection what becomes of it.
-// What is to be seen stands inside of it, so it is put outermost; a chain may have
-// several. A panic passes by as an [ErrPanic], or comes as what a [Recover] inside has made
-// of it.
+// Observe is a stage that reports each connection to an [Observer]. It sees what happens
+// inside of it, so it stands outermost. A chain may have several. A panic is reported as an
+// [ErrPanic].
 //
-// It counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
+// Observe counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
 type Observe struct {
-	// Accepted is called when a connection has entered this stage, and returns who is
-	// to be told what follows; nil is nobody. As an Observer's methods it must not
-	// block, and many goroutines may call it at a time. The connection's Number and
-	// Counter may be looked at by any goroutine until Ended has returned. Its Net may
-	// only here and in the Observer's methods, since stages replace it: who needs an
-	// address elsewhere copies it. If
-	// Accepted panics, the connection ends, and nobody is told of it.
+	// Accepted is called when a connection has entered this stage, and returns its
+	// Observer; nil means none. It must not block, and many goroutines may call it at the
+	// same time. Any goroutine may look at the connection's Number and Counter until Ended
+	// has returned, but at its Net only here and in the methods of the Observer, since
+	// stages replace it. If Accepted panics, the connection ends.
 	Accepted func(c *Conn) Observer
 }
 
@@ -84,15 +60,16 @@ func (s Observe) Wrap(next Handler) Handler {
 		if o == nil {
 			return nil, nil
 		}
-		if c.observation == nil {
-			c.Out = NewWriter(c.Out, (*passedGate)(c))
+		outer := c.observations
+		if outer == nil || outer.conn != c {
+			c.Out = NewWriter(c.Out, (*observerGate)(c))
 		}
-		seen := &observation{Observer: o, outer: c.observation}
-		c.observation = seen
+		seen := &observation{Observer: o, conn: c, outer: outer}
+		c.observations = seen
 		return func(err error) error {
 			end := errUnwinding
 			defer func() {
-				c.observation = seen.outer
+				c.observations = outer
 				o.Ended(end)
 			}()
 			if err == nil {
@@ -104,14 +81,16 @@ func (s Observe) Wrap(next Handler) Handler {
 	}).Wrap(next)
 }
 
-// observation is one Observer of a connection, and those of the stages outside.
+// observation is one Observer of a connection or frame, with those of the stages outside:
+// for a frame, those of its connection follow.
 type observation struct {
 	Observer
+	conn     *Conn
 	outer    *observation
 	received bool
 }
 
-// receive tells o that everything has come, unless it has been told.
+// receive calls Received, once.
 func (o *observation) receive() {
 	if !o.received {
 		o.received = true
@@ -119,43 +98,37 @@ func (o *observation) receive() {
 	}
 }
 
-// HandshakeDone tells those who observe c, also as a part of a connection whose frame it
-// is, that a handshake is completed. [Handshake] calls it; a stage that has one of
-// another kind with its peer may. Each call is passed on, and an Observer that times the
-// handshake may well take the first for its end. So a layer under the handshake, such as TLS
-// or the header of a proxy, does not call it. In a chain that has no other handshake, a
-// [Bracket] right inside of the layer may do nothing but that. It is for the goroutine that
-// serves the connection.
+// HandshakeDone tells the observers of c, and of the connection whose frame c is, that a
+// handshake is complete. [Handshake] calls it; a stage with a handshake of its own may. An
+// Observer may take the first call for the end of the handshake, so a layer under the
+// handshake, such as TLS or the header of a proxy, does not call it. In a chain that has no
+// other handshake, a [Bracket] right inside of the layer may call it. It is for the
+// goroutine that serves the connection.
 func (c *Conn) HandshakeDone() {
-	for ; c != nil; c = c.whole {
-		for o := c.observation; o != nil; o = o.outer {
-			o.HandshakeDone()
-		}
+	for o := c.observations; o != nil; o = o.outer {
+		o.HandshakeDone()
 	}
 }
 
-// received tells them that everything has come.
+// received tells the observers of c that all of its payload has arrived.
 func (c *Conn) received() {
-	for o := c.observation; o != nil; o = o.outer {
+	for o := c.observations; o != nil && o.conn == c; o = o.outer {
 		o.receive()
 	}
 }
 
-// passedGate stands before the sink of a Conn that is observed.
-type passedGate Conn
+// observerGate stands in front of the sink of a Conn that is observed.
+type observerGate Conn
 
-func (*passedGate) Allow(max int) (int, error) { return max, nil }
+func (*observerGate) Allow(max int) (int, error) { return max, nil }
 
-func (g *passedGate) Passed(n int, err error) error {
+func (g *observerGate) Passed(n int, err error) error {
 	if n > 0 {
-		for o := g.observation; o != nil; o = o.outer {
+		for o := g.observations; o != nil && o.conn == (*Conn)(g); o = o.outer {
 			o.Passed(n)
 		}
 	}
 	return err
 }
 
-var (
-	_ Observer = NopObserver{}
-	_ Gate     = (*passedGate)(nil)
-)
+var _ Gate = (*observerGate)(nil)

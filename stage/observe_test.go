@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strings"
@@ -43,7 +42,7 @@ func TestObserve(t *testing.T) {
 		s.fault = faults(fault)
 		return Save{Store: s, Name: NumberedFile, Mark: ErrorMark}
 	}
-	confirms := []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain)}
+	confirms := []act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain)}
 	for _, tt := range []struct {
 		name  string
 		chain Chain // inside of Observe
@@ -58,13 +57,13 @@ func TestObserve(t *testing.T) {
 			"accepted, handshake done, passed 7 of 7, received, ended received"},
 		{"a handshake with a limit", Chain{Handshake{Script: Accio, Limit: patience}}, Receive, append(slices.Clone(confirms), ends),
 			"accepted, handshake done, received, ended empty"},
-		{"an early end", Chain{save(nil), Handshake{Script: Accio, Limit: patience}}, Receive, []act{hears(AccioGreeting), ends},
+		{"an early end", Chain{save(nil), Handshake{Script: Accio, Limit: patience}}, Receive, []act{hears(accioGreeting), ends},
 			"accepted, handshake done, received, ended empty"},
-		{"an early end that is not allowed", Chain{save(nil), Handshake{Script: strict()}}, Receive, []act{hears(AccioGreeting), ends},
+		{"an early end that is not allowed", Chain{save(nil), Handshake{Script: strict()}}, Receive, []act{hears(accioGreeting), ends},
 			"accepted, ended protocol"},
-		{"two handshakes", Chain{Handshake{Script: Script{}}, Handshake{Script: Script{Steps: []Step{Expect("hi")}}}}, Receive, []act{says("hi"), ends},
+		{"two handshakes", Chain{Handshake{Script: Script{}}, Handshake{Script: Script{Steps: []Step{{Expect: "hi"}}}}}, Receive, []act{says("hi"), ends},
 			"accepted, handshake done, handshake done, received, ended empty"},
-		{"a wrong word", Chain{save(nil), Handshake{Script: Accio}}, Receive, []act{hears(AccioGreeting), says("x")},
+		{"a wrong word", Chain{save(nil), Handshake{Script: Accio}}, Receive, []act{hears(accioGreeting), says("x")},
 			"accepted, ended protocol"},
 		{"a sink that is set twice", Chain{Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 			c.SetSink(new(bytes.Buffer))
@@ -87,7 +86,7 @@ func TestObserve(t *testing.T) {
 			"accepted, passed 3 of 3, ended idle"},
 		{"a panic", Chain{save(nil)}, handlerThatPanics("x"), nil, "accepted, ended panic"},
 		{"a panic that is caught", Chain{Recover{}}, handlerThatPanics("x"), nil, "accepted, ended panic"},
-		{"frames", Chain{Frames{Split: Delimiter("\n")}, save(nil)}, Receive, []act{says("one\n"), says("three\n"), ends},
+		{"frames", Chain{inFrames("one", "three"), save(nil)}, Receive, nil,
 			"accepted, passed 3 of 3, passed 5 of 8, received, ended received"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,14 +106,14 @@ func TestObserve(t *testing.T) {
 }
 
 // Several observe what is inside of each, and no more.
-func TestObserversInARow(t *testing.T) {
+func TestObserveTwice(t *testing.T) {
 	var log []string
 	server, client := net.Pipe()
 	done := play(client, says("hi"), says("payload"), ends)
 	h := Chain{
 		noteIn(&log, "a "), Observe{Accepted: func(*Conn) Observer { return nil }},
 		Save{Store: newMapStore(), Name: NumberedFile}, noteIn(&log, "b "),
-		Handshake{Script: Script{Steps: []Step{Expect("hi")}}}, noteIn(&log, "c "),
+		Handshake{Script: Script{Steps: []Step{{Expect: "hi"}}}}, noteIn(&log, "c "),
 	}.Then(Receive)
 	if err := Serve(t.Context(), server, 1, h); err != nil {
 		t.Error(err)
@@ -131,7 +130,7 @@ func TestObserversInARow(t *testing.T) {
 }
 
 // Who was told of the end is told nothing more, whatever the stages outside make of it.
-func TestTheEndIsTheLastCall(t *testing.T) {
+func TestObserveEndIsLast(t *testing.T) {
 	var log []string
 	overlooks := Bracket(func(context.Context, *Conn) (func(error) error, error) {
 		return func(error) error { return nil }, nil
@@ -164,7 +163,7 @@ func (p panics) Passed(int)      { p.at("passed") }
 func (p panics) Received()       { p.at("received") }
 func (p panics) Ended(err error) { *p.ended = append(*p.ended, err); p.at("ended") }
 
-func TestAnObserverThatPanicsIsToldOfTheEnd(t *testing.T) {
+func TestObserveObserverPanics(t *testing.T) {
 	for _, in := range []string{"accepted", "handshake", "passed", "received", "ended"} {
 		for _, saves := range []bool{false, true} {
 			var ended, outside []error
@@ -183,7 +182,7 @@ func TestAnObserverThatPanicsIsToldOfTheEnd(t *testing.T) {
 			}
 			server, client := net.Pipe()
 			done := play(client, says("hi"), says("payload"), ends)
-			h := append(chain, Handshake{Script: Script{Steps: []Step{Expect("hi")}}}).Then(Receive)
+			h := append(chain, Handshake{Script: Script{Steps: []Step{{Expect: "hi"}}}}).Then(Receive)
 			if err := Serve(t.Context(), server, 1, h); !errors.Is(err, ErrPanic) {
 				t.Errorf("%s: ended with %v", in, err)
 			}
@@ -209,7 +208,7 @@ func TestAnObserverThatPanicsIsToldOfTheEnd(t *testing.T) {
 	}
 }
 
-func TestObserveWithoutAcceptedIsAFaultOfTheProgram(t *testing.T) {
+func TestObserveWithoutAccepted(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("Wrap did not panic")
@@ -218,53 +217,46 @@ func TestObserveWithoutAcceptedIsAFaultOfTheProgram(t *testing.T) {
 	Observe{}.Wrap(Receive)
 }
 
-// A session is left as ever, and who serves it calls in turn.
-func TestASessionThatIsObservedIsLeft(t *testing.T) {
-	var log []string
-	g := newGuest(t, t.Context(), Chain{noteIn(&log, ""), Handshake{Script: Script{Steps: []Step{Expect("hi")}}}}.Then(Receive))
-	g.waits(t)
-	g.does(t, says("hi"))
-	g.waits(t)
-	g.does(t, says("payload"))
-	g.waits(t)
-	g.does(t, ends)
-	g.ends(t, nil)
-	if got := strings.Join(log, ", "); got != "accepted, handshake done, passed 7 of 7, received, ended received" {
-		t.Errorf("observed %s", got)
-	}
-}
-
 // What nobody observes costs nothing for being observable, and what somebody does
 // nothing for each transfer.
-func TestObserveCostsNoAllocation(t *testing.T) {
+func TestObserveAllocations(t *testing.T) {
 	c := new(Conn)
 	if n := testing.AllocsPerRun(1000, func() { c.HandshakeDone(); c.received() }); n != 0 {
 		t.Errorf("%v allocations for nobody", n)
 	}
-	c.observation = &observation{Observer: NopObserver{}}
-	gatesCostNoAllocation(t, map[string]Gate{"Observe": (*passedGate)(c)})
+	c.observations = &observation{Observer: nopObserver{}, conn: c}
+	gatesCostNoAllocation(t, map[string]Gate{"Observe": (*observerGate)(c)})
 	if n := testing.AllocsPerRun(1000, func() { c.HandshakeDone(); c.received() }); n != 0 {
 		t.Errorf("%v allocations for somebody", n)
 	}
 }
 
-// Who observes the whole connection is told of handshakes within its frames, too, and of
-// those of other kinds.
-func TestHandshakesOfFramesAreToldOf(t *testing.T) {
+// inFrames is a stage that calls the next handler once for each payload.
+func inFrames(payloads ...string) Stage {
+	return StageFunc(func(next Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, c *Conn) error {
+			for i, payload := range payloads {
+				if err := next.Serve(ctx, c.NewFrame(nil, uint64(i+1), strings.NewReader(payload))); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func TestObserveHandshakesOfFrames(t *testing.T) {
 	var log []string
-	says := Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
+	own := Bracket(func(_ context.Context, c *Conn) (func(error) error, error) {
 		c.HandshakeDone()
 		return nil, nil
 	})
-	chain := Chain{noteIn(&log, ""), Frames{Split: Delimiter("\n"), Max: 100, AllowEnd: true}, Handshake{Script: Script{Steps: []Step{Expect("hi ")}}}, says}
+	chain := Chain{noteIn(&log, ""), inFrames("hi a", "hi b"), Handshake{Script: Script{Steps: []Step{{Expect: "hi "}}}}, own}
 	server, client := wire()
-	done := play(client, func(c net.Conn) error {
-		_, err := io.WriteString(c, "hi a\nhi b\n")
-		return err
-	}, ends)
-	if err := errors.Join(Serve(t.Context(), server, 1, chain.Then(Receive)), <-done); err != nil {
+	if err := Serve(t.Context(), server, 1, chain.Then(Receive)); err != nil {
 		t.Error(err)
 	}
+	client.Close()
 	n := 0
 	for _, s := range log {
 		if s == "handshake done" {
@@ -275,3 +267,10 @@ func TestHandshakesOfFramesAreToldOf(t *testing.T) {
 		t.Errorf("told of %d handshakes of 4: %q", n, log)
 	}
 }
+
+type nopObserver struct{}
+
+func (nopObserver) HandshakeDone() {}
+func (nopObserver) Passed(int)     {}
+func (nopObserver) Received()      {}
+func (nopObserver) Ended(error)    {}

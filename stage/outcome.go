@@ -2,104 +2,90 @@ package stage
 
 import "errors"
 
-// Outcome is the kind of end that a connection had: one of a few, where an error
-// says more than can be counted. The zero value is OutcomeFailed.
+// Outcome is how a connection ended: one of a few kinds, where an error says more than can
+// be counted. That of a cause is OutcomeOf(cause, 0). The zero value is OutcomeFailed.
 type Outcome uint8
 
-// The outcomes. They are numbered from 0 without a gap, in an order that may
-// change: what is kept is the String.
+// The outcomes that have no cause. The others follow them.
 const (
-	OutcomeFailed        Outcome = iota // for a reason that is none of the causes of this package
-	OutcomeReceived                     // well, with a payload
-	OutcomeEmpty                        // well, without one
-	OutcomeIdle                         // ErrIdle
-	OutcomeProtocol                     // ErrProtocol
-	OutcomeReset                        // ErrReset
-	OutcomeShutdown                     // ErrShutdown
-	OutcomeStorage                      // ErrStorage
-	OutcomeReport                       // ErrReport
-	OutcomePanic                        // ErrPanic
-	OutcomeTooLarge                     // ErrTooLarge
-	OutcomeTooLong                      // ErrTooLong
-	OutcomeTooSlow                      // ErrTooSlow
-	OutcomeSlowHandshake                // ErrSlowHandshake
-	OutcomeTooMany                      // ErrTooMany
-	OutcomeNoSpace                      // ErrNoSpace
-	OutcomeRejected                     // ErrRejected
-	OutcomeConflict                     // ErrConflict
+	OutcomeFailed   Outcome = iota // for a reason that is none of the causes of this package
+	OutcomeReceived                // well, with a payload
+	OutcomeEmpty                   // well, without one
+	firstCause
 )
 
-// OutcomeOf returns the outcome of a connection that ended with err, as a
-// [Handler] returns it, and whose payload had so many bytes.
-//
-// An error that is of several kinds, such as a payload that came too slowly and in
-// whose place no mark could be stored, is what is worst for whoever runs the server:
-// a report that could not be written, a panic, what could not be stored, a name that
-// was taken, a stop, and then what the peer did.
+// causes are the causes of the outcomes from firstCause on. If an error is several of them,
+// the first applies: the worst for the operator.
+var causes = [...]struct {
+	err  error
+	name string
+}{
+	{ErrReport, "report"},
+	{ErrPanic, "panic"},
+	{ErrStorage, "storage"},
+	{ErrConflict, "conflict"},
+	{ErrShutdown, "shutdown"},
+	{ErrNoSpace, "no-space"},
+	{ErrRejected, "rejected"},
+	{ErrTooLarge, "too-large"},
+	{ErrTooLong, "too-long"},
+	{ErrTooSlow, "too-slow"},
+	{ErrSlowHandshake, "slow-handshake"},
+	{ErrTooMany, "too-many"},
+	{ErrProtocol, "protocol"},
+	{ErrIdle, "idle"},
+	{ErrReset, "reset"},
+}
+
+// OutcomeOf returns the outcome of a connection that ended with err, as a [Handler] returns
+// it, and whose payload had so many bytes. If err is of several kinds, such as a payload that
+// came too slowly and in whose place no mark could be stored, the worst for the operator
+// applies: first a report that could not be written, then a panic, a failure to store, a name
+// that was taken, a shutdown, and then the client's doing.
 func OutcomeOf(err error, payload int64) Outcome {
-	if err == nil && payload > 0 {
+	switch {
+	case err == nil && payload > 0:
 		return OutcomeReceived
-	}
-	if err == nil {
+	case err == nil:
 		return OutcomeEmpty
 	}
-	for _, o := range worst {
-		if errors.Is(err, outcomes[o].cause) {
-			return o
+	for i, cause := range causes {
+		if errors.Is(err, cause.err) {
+			return firstCause + Outcome(i)
 		}
 	}
 	return OutcomeFailed
 }
 
-// worst are the outcomes that have a cause, the worst first.
-var worst = [...]Outcome{
-	OutcomeReport, OutcomePanic, OutcomeStorage, OutcomeConflict, OutcomeShutdown, OutcomeNoSpace,
-	OutcomeRejected,
-	OutcomeTooLarge, OutcomeTooLong, OutcomeTooSlow, OutcomeSlowHandshake, OutcomeTooMany,
-	OutcomeProtocol, OutcomeIdle, OutcomeReset,
-}
-
-// outcomes are what is known of each.
-var outcomes = [...]struct {
-	name  string
-	cause error
-}{
-	OutcomeFailed:        {"failed", nil},
-	OutcomeReceived:      {"received", nil},
-	OutcomeEmpty:         {"empty", nil},
-	OutcomeIdle:          {"idle", ErrIdle},
-	OutcomeProtocol:      {"protocol", ErrProtocol},
-	OutcomeReset:         {"reset", ErrReset},
-	OutcomeShutdown:      {"shutdown", ErrShutdown},
-	OutcomeStorage:       {"storage", ErrStorage},
-	OutcomeReport:        {"report", ErrReport},
-	OutcomePanic:         {"panic", ErrPanic},
-	OutcomeTooLarge:      {"too-large", ErrTooLarge},
-	OutcomeTooLong:       {"too-long", ErrTooLong},
-	OutcomeTooSlow:       {"too-slow", ErrTooSlow},
-	OutcomeSlowHandshake: {"slow-handshake", ErrSlowHandshake},
-	OutcomeTooMany:       {"too-many", ErrTooMany},
-	OutcomeNoSpace:       {"no-space", ErrNoSpace},
-	OutcomeRejected:      {"rejected", ErrRejected},
-	OutcomeConflict:      {"conflict", ErrConflict},
-}
-
-// Outcomes returns all there are, in order: that at i is Outcome(i).
+// Outcomes returns all outcomes in order: the one at i is Outcome(i). The order may change
+// between versions; String does not.
 func Outcomes() []Outcome {
-	all := make([]Outcome, len(outcomes))
+	all := make([]Outcome, int(firstCause)+len(causes))
 	for i := range all {
 		all[i] = Outcome(i)
 	}
 	return all
 }
 
-// String returns a word of small letters, with hyphens in between, that stays what
-// it is: for a log, or as a label of what is counted.
+// String returns a word of lower-case letters and hyphens, for logs and metrics.
 func (o Outcome) String() string {
-	if int(o) < len(outcomes) {
-		return outcomes[o].name
+	switch {
+	case o == OutcomeReceived:
+		return "received"
+	case o == OutcomeEmpty:
+		return "empty"
+	case o.cause() == nil:
+		return "failed"
 	}
-	return outcomes[OutcomeFailed].name
+	return causes[o-firstCause].name
+}
+
+// cause returns the cause of o, or nil if it has none.
+func (o Outcome) cause() error {
+	if i := int(o) - int(firstCause); i >= 0 && i < len(causes) {
+		return causes[i].err
+	}
+	return nil
 }
 
 // OK reports whether the connection ended as it should.

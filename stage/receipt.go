@@ -2,34 +2,31 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 )
 
-// Receipt is a stage that has a last word to the peer, for protocols that have one, if
-// what is inside it ended well. It stands outside of [Save]: then the payload is
-// committed before the word is sent. The peer has to read after it has ended its stream.
+// Receipt is a stage that sends the client a receipt when the handler inside ended well, for
+// protocols that have one. It stands outside of [Save], so that the payload is committed
+// before the receipt is sent. The client must read after it has ended its stream.
 //
-// If the word cannot be sent, the connection ends with the error of c.Reply ([ErrReset],
-// [ErrShutdown]), or with [ErrIdle] if the peer has not taken it within Limit. The payload
-// is stored nevertheless: a peer that has got no receipt knows nothing.
+// If the receipt cannot be sent, the connection ends with the error of c.Reply ([ErrReset],
+// [ErrShutdown]), or with [ErrIdle] if the client does not take it within Limit. The payload
+// is stored nevertheless: a client without a receipt cannot know.
 //
-// It counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
+// Receipt counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
 type Receipt struct {
-	// Format returns what is sent: the number of bytes that were stored is
-	// c.Counter.Count(), their digest c.Hash.Sum(nil) where there is a [Hash]. If it is
-	// empty, nothing is sent.
+	// Format returns the receipt. The number of bytes stored is c.Counter.Count(), their
+	// digest c.Hash.Sum(nil) if the chain has a [Hash]. An empty receipt is not sent.
 	Format func(c *Conn) string
 
-	// Limit is how long the peer may take to make room for the whole of the word in what
-	// the system holds for it. 0 or less means ten seconds.
+	// Limit is how long the client may take to make room for the whole receipt in the
+	// buffers of the system. 0 or less means ten seconds.
 	Limit time.Duration
 }
 
-// receiptLimit is the Limit of a Receipt that has none.
+// receiptLimit is the default Limit of a Receipt.
 const receiptLimit = 10 * time.Second
 
 // Wrap sends the receipt after next.
@@ -52,17 +49,15 @@ func (s Receipt) Wrap(next Handler) Handler {
 }
 
 func (s Receipt) send(c *Conn) error {
-	word := s.Format(c)
-	if word == "" {
+	text := s.Format(c)
+	if text == "" {
 		return nil
 	}
-	d, end := c.NewDeadline(), time.Now().Add(s.Limit)
-	if err := d.SetWriteDeadline(end); err != nil {
-		return err
-	}
-	_, err := io.WriteString(c.Reply, word)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(end) {
-		err = fmt.Errorf("%w: it did not take its receipt within %v", ErrIdle, s.Limit)
-	}
-	return errors.Join(err, d.SetWriteDeadline(time.Time{}))
+	deadline := c.NewDeadline(func(time.Time) (time.Time, error) {
+		return time.Time{}, fmt.Errorf("%w: it did not take its receipt within %v", ErrIdle, s.Limit)
+	})
+	deadline.SetWriteDeadline(time.Now().Add(s.Limit))
+	defer deadline.SetWriteDeadline(time.Time{})
+	_, err := io.WriteString(c.Reply, text)
+	return err
 }

@@ -56,7 +56,7 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-func TestAReceiptComesAfterTheCommit(t *testing.T) {
+func TestReceiptAfterTheCommit(t *testing.T) {
 	store := newMapStore()
 	server, client := wire()
 	h := Chain{
@@ -78,7 +78,7 @@ func TestAReceiptComesAfterTheCommit(t *testing.T) {
 }
 
 // The peer is not there, does not listen, or is not waited for any longer.
-func TestAReceiptThatCannotBeSent(t *testing.T) {
+func TestReceiptCannotBeSent(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		limit time.Duration
@@ -126,7 +126,7 @@ func TestAReceiptThatCannotBeSent(t *testing.T) {
 	}
 }
 
-func TestAReceiptOfNothingIsNotSent(t *testing.T) {
+func TestReceiptOfNothing(t *testing.T) {
 	server, client := net.Pipe() // on which a write of nothing would wait
 	defer client.Close()
 	if err := Serve(t.Context(), server, 1, Receipt{Format: func(*Conn) string { return "" }, Limit: time.Hour}.Wrap(stops(nil))); err != nil {
@@ -134,25 +134,7 @@ func TestAReceiptOfNothingIsNotSent(t *testing.T) {
 	}
 }
 
-func TestAReceiptLeavesNoDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, client := net.Pipe()
-		defer client.Close()
-		c := NewConn(server, 1)
-		done := play(client, takes(6), pauses(time.Hour), takes(4))
-		if err := (Receipt{Format: func(*Conn) string { return "stored" }}).Wrap(stops(nil)).Serve(t.Context(), c); err != nil {
-			t.Error(err)
-		}
-		if _, err := io.WriteString(c.Reply, "more"); err != nil {
-			t.Errorf("a write after it: %v", err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestAReceiptWithoutFormatIsAFaultOfTheProgram(t *testing.T) {
+func TestReceiptWithoutFormat(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("it was accepted")

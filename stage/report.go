@@ -8,16 +8,14 @@ import (
 	"sync"
 )
 
-// Report is a stage that writes one line for each connection as soon as it has
-// ended: the number of payload bytes in decimal, or [ErrorMark] if it failed.
-// The line is out before the connection is closed.
+// Report is a stage that writes one line for each connection as soon as it has ended: the
+// number of payload bytes in decimal, or [ErrorMark] if it failed. It writes the line before
+// the connection is closed.
 //
-// It counts the payload (see [Count]) and sees no bytes, so zero-copy survives
-// it.
+// Report counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
 type Report struct {
-	// W takes each line in one Write. Lines of connections that are served at
-	// the same time are written one after the other. If a Write fails, the
-	// connection ends with [ErrReport] beside what else may have been wrong.
+	// W takes each line in one Write, and one Write at a time. If a Write fails, the
+	// connection ends with [ErrReport], beside any other error.
 	W io.Writer
 }
 

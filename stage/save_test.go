@@ -28,8 +28,8 @@ type mapStore struct {
 	fault func(call string, nth int) error
 	calls map[string]int
 
-	resets  bool // its payloads can be begun anew
-	renames bool // its payloads can be renamed
+	resets  bool // its payloads are Resetters
+	renames bool // its payloads are Committers
 }
 
 func newMapStore() *mapStore {
@@ -147,15 +147,12 @@ func (p resetPending) Reset() error {
 	return nil
 }
 
-// renamePending is the part of a payload that can be given another name.
+// renamePending is the part of a payload that makes it a Committer.
 type renamePending struct{ p *mapPending }
 
-func (r renamePending) Rename(name string) error {
-	if err := r.p.s.called("rename", name); err != nil {
-		return err
-	}
+func (r renamePending) CommitAs(name string, _ bool) error {
 	r.p.name = name
-	return nil
+	return r.p.Commit()
 }
 
 // sends is a Handler that has the sink take each of ss in a Write, does not
@@ -317,6 +314,9 @@ func TestSave(t *testing.T) {
 		{name: "a payload that could be neither committed nor removed is a fault of the store",
 			mark: "ERROR", h: receives(nil, "hello"), faults: map[string]error{"commit": os.ErrExist, "abort": errFull}, want: "earlier",
 			log: "create write commit abort create write commit abort", is: []error{ErrConflict, ErrStorage, errFull}},
+		{name: "a store that removes nothing is no failure beside the mark's",
+			mark: "ERROR", h: receives(errOne), faults: map[string]error{"create": errFull, "remove": errors.ErrUnsupported}, want: "earlier",
+			log: "create remove", is: []error{errOne, ErrStorage, errFull}, not: []error{errors.ErrUnsupported}},
 		{name: "what is there when a payload is created is no name that is taken",
 			h: receives(nil, "hello"), faults: map[string]error{"create": os.ErrExist}, want: "earlier",
 			log: "create", is: []error{ErrStorage, os.ErrExist}, not: []error{ErrConflict}},
@@ -366,7 +366,7 @@ func TestSave(t *testing.T) {
 	}
 }
 
-func TestSaveThrowsAwayWhatNobodyReturnsFrom(t *testing.T) {
+func TestSaveAfterPanicOrGoexit(t *testing.T) {
 	for _, mark := range []string{"", ErrorMark} {
 		for what, do := range map[string]func(){"a panic": func() { panic(errOne) }, "the goroutine's end": runtime.Goexit} {
 			t.Run(fmt.Sprintf("%s, with mark %q", what, mark), func(t *testing.T) {
@@ -399,44 +399,7 @@ func TestSaveThrowsAwayWhatNobodyReturnsFrom(t *testing.T) {
 	}
 }
 
-// A gate of a later stage may have a failed transfer tried again; that includes
-// the one that could not even open the sink.
-func TestAGateMayHaveASinkOpenedOnceMore(t *testing.T) {
-	for name, send := range map[string]func(c *Conn) error{
-		"by Copy":  func(c *Conn) error { _, err := Copy(c.Out, strings.NewReader("hello")); return err },
-		"by Write": func(c *Conn) error { _, err := io.WriteString(c.Out, "hello"); return err },
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := newMapStore()
-			store.fault = faults(map[string]error{"create 1": errOne})
-			opened := false
-			h := Save{Store: store, Name: NumberedFile}.Wrap(HandlerFunc(func(_ context.Context, c *Conn) error {
-				c.Out = NewWriter(c.Out, testGate{passed: func(_ int, err error) error {
-					if errors.Is(err, errOne) {
-						return nil
-					}
-					return err
-				}})
-				if err := send(c); err != nil {
-					t.Errorf("the gate's word was not heard: %v", err)
-				}
-				opened = store.saw("write")
-				return nil
-			}))
-			defer func() {
-				if v := recover(); v != nil {
-					t.Errorf("it panicked: %v", v)
-				}
-			}()
-			h.Serve(t.Context(), &Conn{Number: 1})
-			if !opened {
-				t.Error("the sink was not opened once more")
-			}
-		})
-	}
-}
-
-func TestSaveCreatesNothingForAPeerThatSendsNothing(t *testing.T) {
+func TestSaveCreatesAtTheFirstByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMapStore()
 		server, client := net.Pipe()
@@ -447,7 +410,7 @@ func TestSaveCreatesNothingForAPeerThatSendsNothing(t *testing.T) {
 				Handshake{Script: Accio},
 			}.Then(Receive))
 		}()
-		steps := []act{hears(AccioGreeting), says(AccioConfirm), hears(AccioGreeting), says(AccioConfirmAgain)}
+		steps := []act{hears(accioGreeting), says(accioConfirm), hears(accioGreeting), says(accioConfirmAgain)}
 		for i, do := range steps {
 			if err := do(client); err != nil {
 				t.Error(err)
@@ -472,7 +435,7 @@ func TestSaveCreatesNothingForAPeerThatSendsNothing(t *testing.T) {
 	})
 }
 
-func TestAStopWhileReceivingIsMarked(t *testing.T) {
+func TestSaveMarkAfterCancel(t *testing.T) {
 	server, client := wire()
 	store := newMapStore()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -513,7 +476,7 @@ func (s spyStore) Create(ctx context.Context, name string) (Pending, error) {
 }
 
 // A store that works in the background stops when its context tells it to.
-func TestTheContextOfAPayloadLivesAsLongAsThePayload(t *testing.T) {
+func TestSaveContext(t *testing.T) {
 	tests := []struct {
 		name  string
 		fails map[string]error
@@ -559,7 +522,7 @@ func TestTheContextOfAPayloadLivesAsLongAsThePayload(t *testing.T) {
 	}
 }
 
-func TestSaveConfirmsNothingBeforeItIsCommitted(t *testing.T) {
+func TestSaveCommitsBeforeTheClose(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		t.Run(fmt.Sprint("with a commit that fails: ", fails), func(t *testing.T) {
 			server, client := tcpPair(t)
@@ -589,7 +552,7 @@ func TestSaveConfirmsNothingBeforeItIsCommitted(t *testing.T) {
 	}
 }
 
-func TestSaveWithoutAStoreOrANameIsAFaultOfTheProgram(t *testing.T) {
+func TestSaveWithoutStoreOrName(t *testing.T) {
 	for _, s := range []Save{{}, {Store: newMapStore()}, {Name: NumberedFile}, {Store: newMapStore(), Name: NumberedFile, Dedupe: true}} {
 		func() {
 			defer func() {
@@ -602,83 +565,84 @@ func TestSaveWithoutAStoreOrANameIsAFaultOfTheProgram(t *testing.T) {
 	}
 }
 
-// hurried is a pending payload that can be committed in a hurry.
-type hurried struct {
+// committer is a pending payload that records how it is committed.
+type committer struct {
 	Pending
 	how *[]string
 }
 
-func (h hurried) Reset() error { return nil }
+func (c committer) Reset() error { return nil }
 
-func (h hurried) Commit() error {
-	*h.how = append(*h.how, "commit")
+func (c committer) Commit() error { return c.CommitAs("1.file", true) }
+
+func (c committer) CommitAs(name string, sync bool) error {
+	*c.how = append(*c.how, fmt.Sprintf("%s, sync: %t", name, sync))
 	return nil
 }
 
-func (h hurried) CommitUnsynced() error {
-	*h.how = append(*h.how, "commit unsynced")
-	return nil
+func (committer) Write(b []byte) (int, error) { return len(b), nil }
+func (committer) Abort() error                { return nil }
+
+type committerStore struct{ how *[]string }
+
+func (s committerStore) Create(context.Context, string) (Pending, error) {
+	return committer{how: s.how}, nil
 }
+func (committerStore) Remove(string) error { return nil }
 
-func (hurried) Write(b []byte) (int, error) { return len(b), nil }
-func (hurried) Abort() error                { return nil }
-
-type hurriedStore struct{ how *[]string }
-
-func (s hurriedStore) Create(context.Context, string) (Pending, error) {
-	return hurried{how: s.how}, nil
-}
-func (hurriedStore) Remove(string) error { return nil }
-
-func TestSaveIsInAHurryOnlyWithTheMarkOfAStop(t *testing.T) {
+func TestSaveDefersSync(t *testing.T) {
 	for _, tt := range []struct {
+		name string
 		err  error
-		want string
+		sync bool
 	}{
-		{nil, "commit"},
-		{because(ErrShutdown, context.Canceled), "commit unsynced"},
-		{ErrIdle, "commit"},
-		{ErrReset, "commit"},
+		{"not of a payload", nil, true},
+		{"of the mark of a stop", because(ErrShutdown, context.Canceled), false},
+		{"of the mark of a client with too many connections", ErrTooMany, false},
+		{"not of the mark of a silent client", ErrIdle, true},
+		{"not of the mark of a broken connection", ErrReset, true},
 	} {
 		for _, payload := range []string{"", "part"} {
-			var how []string
-			h := Save{Store: hurriedStore{&how}, Name: NumberedFile, Mark: ErrorMark}.Wrap(HandlerFunc(func(_ context.Context, c *Conn) error {
-				io.WriteString(c.Out, payload)
-				return tt.err
-			}))
-			server, _ := net.Pipe()
-			if err := h.Serve(t.Context(), NewConn(server, 1)); !errors.Is(err, tt.err) {
-				t.Error(err)
-			}
-			if !slices.Equal(how, []string{tt.want}) {
-				t.Errorf("after %v and %q it did %q", tt.err, payload, how)
-			}
+			t.Run(tt.name, func(t *testing.T) {
+				var how []string
+				h := Save{Store: committerStore{&how}, Name: NumberedFile, Mark: ErrorMark}.Wrap(HandlerFunc(func(_ context.Context, c *Conn) error {
+					io.WriteString(c.Out, payload)
+					return tt.err
+				}))
+				server, _ := net.Pipe()
+				if err := h.Serve(t.Context(), NewConn(server, 1)); !errors.Is(err, tt.err) {
+					t.Error(err)
+				}
+				if want := []string{fmt.Sprintf("1.file, sync: %t", tt.sync)}; !slices.Equal(how, want) {
+					t.Errorf("committed as %q, want %q", how, want)
+				}
+			})
 		}
 	}
 }
 
-// progress is a payload that wants to know how long it has become.
-type progress struct {
+// writeCounter is a payload that records calls of Wrote.
+type writeCounter struct {
 	resetPending
 	told *[]int
 }
 
-func (p progress) Wrote(n int) { *p.told = append(*p.told, n) }
+func (p writeCounter) Wrote(n int) { *p.told = append(*p.told, n) }
 
-type progressStore struct {
+type writeCounterStore struct {
 	*mapStore
 	told []int
 }
 
-func (s *progressStore) Create(ctx context.Context, name string) (Pending, error) {
+func (s *writeCounterStore) Create(ctx context.Context, name string) (Pending, error) {
 	p, err := s.mapStore.Create(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return progress{p.(resetPending), &s.told}, nil
+	return writeCounter{p.(resetPending), &s.told}, nil
 }
 
-func TestAPayloadIsToldHowLongItHasBecome(t *testing.T) {
+func TestSaveWrote(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		h      Handler
@@ -692,7 +656,7 @@ func TestAPayloadIsToldHowLongItHasBecome(t *testing.T) {
 		{"but not of what could not be written", receives(nil, "hello, ", "world"), map[string]error{"write 2": errOne}, []int{7, 5}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			store := &progressStore{mapStore: newMapStore()}
+			store := &writeCounterStore{mapStore: newMapStore()}
 			store.resets, store.fault = true, faults(tt.faults)
 			h := Save{Store: store, Name: NumberedFile, Mark: ErrorMark}.Wrap(tt.h)
 			h.Serve(t.Context(), &Conn{Number: 7, Out: io.Discard})
@@ -703,7 +667,7 @@ func TestAPayloadIsToldHowLongItHasBecome(t *testing.T) {
 	}
 }
 
-func TestSaveUnderAFinalName(t *testing.T) {
+func TestSaveFinal(t *testing.T) {
 	var (
 		errFull  = errors.New("disk full")
 		errTaken = fmt.Errorf("taken: %w", os.ErrExist)
@@ -712,8 +676,8 @@ func TestSaveUnderAFinalName(t *testing.T) {
 	tests := []struct {
 		name   string
 		save   Save // less its Store and Name
-		still  bool // payloads cannot be renamed
-		resets bool // they can be begun anew
+		still  bool // payloads are no Committers
+		resets bool // they are Resetters
 		h      Handler
 		faults map[string]error
 		want   map[string]string // beside what was there
@@ -723,10 +687,10 @@ func TestSaveUnderAFinalName(t *testing.T) {
 	}{
 		{name: "a payload that arrived well is committed under it",
 			h: receives(nil, "hello"), want: map[string]string{"final": "hello"},
-			log: "create 7.file, write 7.file, rename final, commit final"},
+			log: "create 7.file, write 7.file, commit final"},
 		{name: "so is a payload of no bytes",
 			h: receives(nil), want: map[string]string{"final": ""},
-			log: "create 7.file, rename final, commit final"},
+			log: "create 7.file, commit final"},
 		{name: "a failed payload is not even asked for it",
 			save: Save{Final: func(*Conn) (string, error) { panic("asked") }},
 			h:    receives(errOne, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{errOne}},
@@ -749,37 +713,33 @@ func TestSaveUnderAFinalName(t *testing.T) {
 			save: Save{Final: HashName("")},
 			h:    receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage}},
 		{name: "a payload that cannot be renamed is not stored", still: true,
-			h: receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage}, says: "Rename"},
-		{name: "a payload whose name the store refuses is not stored",
-			h: receives(nil, "hello"), faults: map[string]error{"rename": errFull},
-			log: "create 7.file, write 7.file, rename final, abort 7.file", is: []error{ErrStorage, errFull}},
-		{name: "a payload whose name the store refuses is not begun anew, but marked",
-			save: Save{Mark: "ERROR"}, resets: true,
-			h: receives(nil, "hello"), faults: map[string]error{"rename": errFull}, want: map[string]string{"7.file": "ERROR"},
-			log: "create 7.file, write 7.file, rename final, abort 7.file, create 7.file, write 7.file, commit 7.file", is: []error{ErrStorage, errFull}},
+			h: receives(nil, "hello"), log: "create 7.file, write 7.file, abort 7.file", is: []error{ErrStorage}, says: "CommitAs"},
+		{name: "a payload that cannot be committed under it is not stored",
+			h: receives(nil, "hello"), faults: map[string]error{"commit": errFull},
+			log: "create 7.file, write 7.file, commit final, abort final", is: []error{ErrStorage, errFull}},
 		{name: "a payload that cannot be committed under it is marked under the first",
 			save: Save{Mark: "ERROR"}, resets: true,
 			h: receives(nil, "hello"), faults: map[string]error{"commit 1": errFull}, want: map[string]string{"7.file": "ERROR"},
-			log: "create 7.file, write 7.file, rename final, commit final, abort final, create 7.file, write 7.file, commit 7.file",
+			log: "create 7.file, write 7.file, commit final, abort final, create 7.file, write 7.file, commit 7.file",
 			is:  []error{ErrStorage, errFull}, says: "as final"},
 		{name: "a payload of no bytes that cannot be created is not stored",
 			h: receives(nil), faults: map[string]error{"create": errFull}, log: "create 7.file", is: []error{ErrStorage, errFull}},
 
 		{name: "if it is taken, the payload is not stored",
 			h: receives(nil, "hello"), faults: map[string]error{"commit": errTaken},
-			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrConflict, os.ErrExist}, says: "as final"},
+			log: "create 7.file, write 7.file, commit final, abort final", is: []error{ErrConflict, os.ErrExist}, says: "as final"},
 		{name: "if it is taken, the payload counts as stored where it is that of its content",
 			save: Save{Dedupe: true, Mark: "ERROR"}, resets: true,
 			h: receives(nil, "hello"), faults: map[string]error{"commit": errTaken},
-			log: "create 7.file, write 7.file, rename final, commit final, abort final"},
+			log: "create 7.file, write 7.file, commit final, abort final"},
 		{name: "another failure of the commit is one there as well",
 			save: Save{Dedupe: true},
 			h:    receives(nil, "hello"), faults: map[string]error{"commit": errFull},
-			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrStorage, errFull}},
+			log: "create 7.file, write 7.file, commit final, abort final", is: []error{ErrStorage, errFull}},
 		{name: "what arrived in vain, and cannot be thrown away, is a failure",
 			save: Save{Dedupe: true},
 			h:    receives(nil, "hello"), faults: map[string]error{"commit": errTaken, "abort": errFull},
-			log: "create 7.file, write 7.file, rename final, commit final, abort final", is: []error{ErrStorage, errFull}},
+			log: "create 7.file, write 7.file, commit final, abort final", is: []error{ErrStorage, errFull}},
 		{name: "the first name that is taken is no content",
 			save: Save{Dedupe: true, Mark: "ERROR"},
 			h:    receives(errOne), faults: map[string]error{"commit": errTaken},
@@ -819,7 +779,7 @@ func TestSaveUnderAFinalName(t *testing.T) {
 	}
 }
 
-func TestAFinalNameThatPanicsLeavesNothing(t *testing.T) {
+func TestSaveFinalPanics(t *testing.T) {
 	for _, mark := range []string{"", ErrorMark} {
 		t.Run(fmt.Sprintf("with mark %q", mark), func(t *testing.T) {
 			store := newMapStore()
@@ -840,7 +800,7 @@ func TestAFinalNameThatPanicsLeavesNothing(t *testing.T) {
 }
 
 // The outer one would commit a payload that it has not got.
-func TestTwoSavesAreAFaultOfTheProgram(t *testing.T) {
+func TestSaveTwice(t *testing.T) {
 	inner, outer := newMapStore(), newMapStore()
 	server, client := net.Pipe()
 	done := play(client, says("payload"), ends)
@@ -855,7 +815,7 @@ func TestTwoSavesAreAFaultOfTheProgram(t *testing.T) {
 }
 
 // It is not a matter of who is quicker.
-func TestAConnectionOfAContextThatIsOverIsStopped(t *testing.T) {
+func TestCancelBeforeTheStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	store := newMapStore()

@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// MaxSize is a stage that ends a connection with [ErrTooLarge] when its payload is
-// larger than Bytes, as soon as it is: the sink gets exactly Bytes and then no more.
-// A payload of exactly Bytes is not too large.
+// MaxSize is a stage that ends a connection with [ErrTooLarge] as soon as its payload is larger
+// than Bytes: the sink gets exactly Bytes and no more. A payload of exactly Bytes is not too
+// large.
 //
-// It stands inside of [Frames] to limit each frame, and outside to limit all of a connection's
+// Inside of a stage that cuts a stream into frames it limits each frame, outside all of them
 // together. It sees no bytes, so zero-copy survives it.
 type MaxSize struct {
-	// Bytes is how large a payload may be. 0 or less means no limit.
+	// Bytes is the largest payload. 0 or less means no limit.
 	Bytes int64
 }
 
@@ -27,7 +27,7 @@ func (s MaxSize) Wrap(next Handler) Handler {
 	}).Wrap(next)
 }
 
-// sizeGate lets so many bytes pass.
+// sizeGate lets left more bytes pass.
 type sizeGate struct{ left, limit int64 }
 
 func (g *sizeGate) Allow(max int) (int, error) {

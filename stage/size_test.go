@@ -107,22 +107,20 @@ func gatesCostNoAllocation(t *testing.T, gates map[string]Gate) {
 	}
 }
 
-func TestLimitsCostNoAllocation(t *testing.T) {
+func TestLimitAllocations(t *testing.T) {
 	server, client := net.Pipe()
 	defer server.Close()
 	defer client.Close()
 	c := NewConn(server, 1)
-	duration := new(durationGate)
-	duration.start(c, patience)
 	gatesCostNoAllocation(t, map[string]Gate{
-		"MaxSize":     &sizeGate{left: math.MaxInt64},
-		"MaxDuration": duration,
-		"MinRate":     &rateGate{renewal: renewal{conn: c.NewDeadline()}, limit: MinRate{1, patience}, need: 10},
-		"MinFree":     &spaceGate{space: &space{MinFree: MinFree{1, func() (int64, error) { return math.MaxInt64, nil }}}},
+		"Idle":    newIdleGate(c, patience),
+		"MaxSize": &sizeGate{left: math.MaxInt64},
+		"MinRate": &rateGate{socket: c.socket, limit: MinRate{1, patience}, need: 10},
+		"MinFree": &spaceGate{space: &space{MinFree: MinFree{1, func() (int64, error) { return math.MaxInt64, nil }}}},
 	})
 }
 
-func TestAllLimitsAreErrLimit(t *testing.T) {
+func TestErrLimit(t *testing.T) {
 	for _, err := range []error{ErrTooLarge, ErrTooLong, ErrTooSlow, ErrSlowHandshake, ErrTooMany, ErrNoSpace} {
 		if !errors.Is(err, ErrLimit) || !errors.Is(fmt.Errorf("x: %w", err), ErrLimit) {
 			t.Errorf("%v is no ErrLimit", err)

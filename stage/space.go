@@ -7,28 +7,26 @@ import (
 	"time"
 )
 
-// MinFree is a stage that ends a connection with [ErrNoSpace] when its next bytes
-// might leave less than Bytes free where the sink puts them (what is being
-// stored just then counts twice, for a moment). It is asked before
-// they are stored, so the space that is left alone stays free however many
-// connections there are and however fast they are. A connection that stores
-// nothing at the time is not concerned, and those that come when there is space
-// again are served. What [Save] puts in the place of a payload is not asked about.
+// MinFree is a stage that ends a connection with [ErrNoSpace] when its next bytes might leave
+// less than Bytes free where the sink stores them. It asks before they are stored, so that
+// space stays free however many connections there are and however fast they are. Bytes that
+// are being stored count twice for a moment. A connection that stores nothing at the time is
+// not affected, and new ones are served once there is space again. The Mark of [Save] is
+// not limited.
 //
-// Free is asked now and then rather than for each write: what it said is shared out
-// among all connections that pass through the handler which Wrap returns, less what
-// they have been allowed and not stored yet, and asked again when it is used up, and
-// after a tenth of a second or 64 MiB in any case, since others may use the disk as
-// well. What they take in between is the one thing that may be lacking. If Free fails,
-// the connection that has asked ends with [ErrStorage].
+// MinFree does not call Free for each write. All connections that pass through the handler
+// which Wrap returns share the result, less what they were allowed and have not stored yet.
+// It is valid until it is used up, for a tenth of a second, or for 64 MiB, since others may
+// use the disk as well: only their share in between can be missing. If Free fails, the
+// connection that called it ends with [ErrStorage].
 //
-// It sees no bytes, so zero-copy survives it.
+// MinFree sees no bytes, so zero-copy survives it.
 type MinFree struct {
-	// Bytes is what is to be left. 0 or less means no limit.
+	// Bytes is how much must stay free. 0 or less means no limit.
 	Bytes int64
 
-	// Free returns how many bytes can still be stored. It is called by one
-	// goroutine at a time. It must not be nil, unless there is no limit.
+	// Free returns how many bytes can still be stored. One goroutine at a time calls it. It
+	// must not be nil, unless there is no limit.
 	Free func() (int64, error)
 }
 
@@ -49,35 +47,35 @@ func (s MinFree) Wrap(next Handler) Handler {
 }
 
 const (
-	// spaceAge is for how long an answer of Free holds.
+	// spaceAge is how long a result of Free is valid.
 	spaceAge = 100 * time.Millisecond
 
-	// spaceShare is how much of it is given away at the most.
+	// spaceShare is how many bytes of it are reserved at most.
 	spaceShare = 64 << 20
 )
 
-// space is what connections may take.
+// space is the free space that connections share.
 type space struct {
 	MinFree
 
-	mu     sync.Mutex
-	left   int64     // to be given away
-	given  int64     // and not yet stored
-	looked time.Time // when left was found out
+	mu       sync.Mutex
+	left     int64     // can still be reserved
+	reserved int64     // and not yet stored
+	asked    time.Time // when left was computed
 }
 
-// take gives away from 1 to max bytes.
-func (s *space) take(max int) (int, error) {
+// reserve reserves from 1 to max bytes.
+func (s *space) reserve(max int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := time.Now(); s.left < int64(max) || now.Sub(s.looked) >= spaceAge {
+	if now := time.Now(); s.left < int64(max) || now.Sub(s.asked) >= spaceAge {
 		free, err := s.Free()
 		if err != nil {
-			s.left, s.looked = 0, time.Time{}
+			s.left, s.asked = 0, time.Time{}
 			return 0, because(ErrStorage, err)
 		}
-		s.left, s.looked = 0, now
-		if free -= s.given; free > s.Bytes {
+		s.left, s.asked = 0, now
+		if free -= s.reserved; free > s.Bytes {
 			s.left = min(free-s.Bytes, spaceShare)
 		}
 	}
@@ -86,46 +84,45 @@ func (s *space) take(max int) (int, error) {
 	}
 	n := int(min(int64(max), s.left))
 	s.left -= int64(n)
-	s.given += int64(n)
+	s.reserved += int64(n)
 	return n, nil
 }
 
-// store takes back n bytes that were given away. That they are stored, or are not,
-// Free will tell.
-func (s *space) store(n int) {
+// release ends the reservation of n bytes, stored or not. Free reports what was stored.
+func (s *space) release(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.given -= int64(n)
+	s.reserved -= int64(n)
 }
 
-// spaceGate is a connection's part of a space.
+// spaceGate is one connection's part of a space.
 type spaceGate struct {
-	space *space
-	given int // to be stored next
+	space    *space
+	reserved int // for the next transfer
 }
 
 func (g *spaceGate) Allow(max int) (int, error) {
-	g.settle() // a gate after this one may have refused
-	n, err := g.space.take(max)
-	g.given = n
+	g.release() // a gate after this one may have refused
+	n, err := g.space.reserve(max)
+	g.reserved = n
 	return n, err
 }
 
 func (g *spaceGate) Passed(_ int, err error) error {
-	g.settle()
+	g.release()
 	return err
 }
 
-func (g *spaceGate) settle() {
-	if g.given > 0 {
-		g.space.store(g.given)
-		g.given = 0
+func (g *spaceGate) release() {
+	if g.reserved > 0 {
+		g.space.release(g.reserved)
+		g.reserved = 0
 	}
 }
 
-// after is for a connection that has ended.
+// after releases what the end of the connection has left reserved.
 func (g *spaceGate) after(err error) error {
-	g.settle()
+	g.release()
 	return err
 }
 

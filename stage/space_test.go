@@ -91,7 +91,7 @@ func TestMinFree(t *testing.T) {
 
 // However many store at the same time, and refuse or fail half-way, the rest stays
 // free, all of what may be used is, and all of it can be used again.
-func TestMinFreeIsSharedByAllConnections(t *testing.T) {
+func TestMinFreeOfManyConnections(t *testing.T) {
 	const limit, room, conns = 1000, 5 << 20, 20
 	v := newVolume(limit + room)
 	flaky := writerFunc(func(p []byte) (int, error) {
@@ -209,7 +209,7 @@ func TestMinFreeThatCannotLook(t *testing.T) {
 	<-done
 }
 
-func TestMinFreeWithoutFreeIsAFaultOfTheProgram(t *testing.T) {
+func TestMinFreeWithoutFree(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("Wrap did not panic")
@@ -220,7 +220,7 @@ func TestMinFreeWithoutFreeIsAFaultOfTheProgram(t *testing.T) {
 
 // What was allowed and is not stored yet is not given away once more, until it is
 // known not to be stored.
-func TestMinFreeCountsWhatIsOnItsWay(t *testing.T) {
+func TestMinFreeReserves(t *testing.T) {
 	v := newVolume(1000)
 	shared := &space{MinFree: MinFree{Bytes: 100, Free: v.Free}}
 	gates := [3]spaceGate{{space: shared}, {space: shared}, {space: shared}}
@@ -246,7 +246,7 @@ func TestMinFreeCountsWhatIsOnItsWay(t *testing.T) {
 	v.takes(200)
 	gates[2].Passed(200, nil)
 	allows(0, 200, 100)
-	if gates[0].after(errOne) != errOne || shared.given != 0 {
-		t.Errorf("in the end %d bytes are on their way", shared.given)
+	if gates[0].after(errOne) != errOne || shared.reserved != 0 {
+		t.Errorf("in the end %d bytes are on their way", shared.reserved)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,7 +24,7 @@ var replies = HandlerFunc(func(_ context.Context, c *Conn) error {
 })
 
 // The limits of time hold while a write to the peer waits.
-func TestLimitsOfTimeHoldForWrites(t *testing.T) {
+func TestLimitsOfTimeEndWrites(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		chain Chain
@@ -71,7 +70,7 @@ func TestLimitsOfTimeHoldForWrites(t *testing.T) {
 }
 
 // A peer that takes what it is sent, however slowly, and then has its turn, is not silent.
-func TestAPeerThatTakesIsNotIdle(t *testing.T) {
+func TestIdleWriteThenRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, client := memnet.Pair()
 		client.SetReadBuffer(1)
@@ -83,7 +82,7 @@ func TestAPeerThatTakesIsNotIdle(t *testing.T) {
 				}
 			}
 			return nil
-		}, pauses(idleLimit/2), says("y"), ends)
+		}, pauses(idleLimit/2-1), says("y"), ends)
 		err := Serve(t.Context(), server, 1, Chain{Idle{Limit: idleLimit}}.Then(HandlerFunc(func(ctx context.Context, c *Conn) error {
 			if _, err := io.ReadFull(c.In, make([]byte, 1)); err != nil {
 				return err
@@ -102,43 +101,91 @@ func TestAPeerThatTakesIsNotIdle(t *testing.T) {
 	})
 }
 
-// Write deadlines do not disturb each other, and the nearest applies.
-func TestTheNearestWriteDeadlineApplies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server, client := memnet.Pair()
-		defer server.Close()
-		defer client.Close()
-		client.SetReadBuffer(1)
-		c := NewConn(server, 1)
-		a, b := c.NewDeadline(), c.NewDeadline()
-		waits := func(want time.Duration) {
-			t.Helper()
-			start := time.Now()
-			if _, err := io.WriteString(c.Reply, "hello"); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != want {
-				t.Errorf("%v after %v, want %v", err, time.Since(start), want)
-			}
-		}
-		now := time.Now()
-		a.SetWriteDeadline(now.Add(time.Second))
-		b.SetWriteDeadline(now.Add(3 * time.Second))
-		c.SetWriteDeadline(now.Add(2 * time.Second))
-		waits(time.Second)
-		a.SetWriteDeadline(time.Time{})
-		waits(time.Second)
-		c.SetWriteDeadline(time.Time{})
-		waits(time.Second)
-		b.SetWriteDeadline(time.Time{})
-		if len(c.writing) > 0 {
-			t.Errorf("%d are left", len(c.writing))
-		}
-	})
+// takes is a client that reads n bytes.
+func takes(n int64) act {
+	return func(c net.Conn) error {
+		_, err := io.CopyN(io.Discard, c, n)
+		return err
+	}
 }
 
-// The write deadline is not moved for each write.
-func TestIdleSetsTheWriteDeadlineSeldom(t *testing.T) {
+func TestIdleWrite(t *testing.T) {
+	slowly := []act{}
+	for range 100 {
+		slowly = append(slowly, pauses(9900*time.Millisecond), takes(1))
+	}
+	tests := []struct {
+		name  string
+		src   []any // strings, and how long they take to come
+		peer  []act
+		err   error
+		n     int64
+		after time.Duration
+	}{
+		{"takes everything", []any{"hello, ", "world"}, []act{takes(12)}, nil, 12, 0},
+		{"takes nothing", []any{"hello"}, nil, ErrIdle, 0, idleLimit},
+		{"takes it at the last moment", []any{"hello"}, []act{pauses(idleLimit - 1), takes(5)}, nil, 5, idleLimit - 1},
+		{"takes the first write only", []any{"hello", "world"}, []act{takes(5)}, ErrIdle, 5, idleLimit},
+		{"takes the first write only, late", []any{"hello", "world"}, []act{pauses(3 * time.Second), takes(5)}, ErrIdle, 5, 13 * time.Second},
+		{"takes a part of a write", []any{"hello"}, []act{takes(2)}, ErrIdle, 2, 2 * idleLimit},
+		{"takes a part of a write, late", []any{"hello"}, []act{pauses(3 * time.Second), takes(2)}, ErrIdle, 2, 2 * idleLimit},
+		{"takes a byte every 9.9 s", []any{strings.Repeat("x", 100)}, slowly, nil, 100, 990 * time.Second},
+		{"slow source", []any{30 * time.Second, "hello", 30 * time.Second, "world"}, []act{takes(10)}, nil, 10, 60 * time.Second},
+		{"slow source, slow client", []any{9 * time.Second, "hello"}, []act{pauses(18 * time.Second), takes(5)}, nil, 5, 18 * time.Second},
+		{"slow source, takes nothing", []any{30 * time.Second, "hello"}, nil, ErrIdle, 0, 40 * time.Second},
+	}
+	copies := map[string]func(w io.Writer, r io.Reader) (int64, error){
+		"Copy": Copy,
+		"Write": func(w io.Writer, r io.Reader) (int64, error) {
+			return io.Copy(struct{ io.Writer }{w}, r)
+		},
+	}
+	for how, do := range copies {
+		for _, tt := range tests {
+			t.Run(tt.name+", by "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server, client := net.Pipe()
+					start := time.Now()
+					done := play(client, tt.peer...)
+					var n int64
+					err := Serve(t.Context(), server, 1, Idle{Limit: idleLimit}.Wrap(HandlerFunc(func(_ context.Context, c *Conn) (err error) {
+						n, err = do(c.Reply, &slowSource{tt.src})
+						return err
+					})))
+					if took := time.Since(start); took < tt.after || took > tt.after+idleError {
+						t.Errorf("ended after %v, want %v", took, tt.after)
+					}
+					if n != tt.n || !errors.Is(err, tt.err) {
+						t.Errorf("%d bytes were taken, %v; want %d, %v", n, err, tt.n, tt.err)
+					}
+					<-done
+				})
+			})
+		}
+	}
+}
+
+// slowSource is a reader of strings, and of the time until the next.
+type slowSource struct{ left []any }
+
+func (s *slowSource) Read(p []byte) (int, error) {
+	for len(s.left) > 0 {
+		next := s.left[0]
+		s.left = s.left[1:]
+		switch next := next.(type) {
+		case time.Duration:
+			time.Sleep(next)
+		case string:
+			return copy(p, next), nil
+		}
+	}
+	return 0, io.EOF
+}
+
+func TestIdleWriteSetsTheDeadlineSeldom(t *testing.T) {
 	server, client := wire()
 	watched := &writeDeadlines{Conn: server}
-	done := play(client, says("x"), ends, takes(10000))
+	done := play(client, takes(10000))
 	err := Serve(t.Context(), watched, 1, Chain{MaxDuration{Limit: time.Hour}, Idle{Limit: time.Hour}}.Then(HandlerFunc(func(_ context.Context, c *Conn) error {
 		for range 10000 {
 			if _, err := io.WriteString(c.Reply, "x"); err != nil {

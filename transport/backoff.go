@@ -7,21 +7,19 @@ import (
 	"time"
 )
 
-// action is what is to be done after a failed Accept.
-type action int
+// reaction is what the accept loop does after a failed Accept.
+type reaction int
 
 const (
-	giveUp     action = iota // the listener is gone
-	retryNow                 // only this connection failed
-	retryLater               // the system lacks something that it may have again
+	giveUp     reaction = iota // the listener failed
+	retryNow                   // only this connection failed
+	retryLater                 // a resource is short for now
 )
 
-// verdict judges an error of Accept. accept(2) hands on errors of the
-// connection that was next in the queue, and says of the system's shortages
-// what they are; only what says that the descriptor is no listening socket is
-// final. An error that is not the system's is that of a listener of another
-// kind, which knows better than we do whether it can go on: it is final.
-func verdict(err error) action {
+// reactionTo returns the reaction to an error of Accept. accept(2) also returns errors of a
+// connection in the backlog, and shortages. An error is final if the descriptor is not a
+// listening socket, or if it does not come from the system.
+func reactionTo(err error) reaction {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		return giveUp
@@ -41,14 +39,12 @@ const (
 	lastBackoff  = time.Second
 )
 
-// backoff spaces out attempts that fail one after the other. A pending
-// connection makes a listening socket readable all the time, so that an accept
-// loop without it would spin.
+// backoff spaces out failing attempts. A listening socket stays readable while a connection
+// is pending, so the accept loop would spin.
 type backoff struct{ next time.Duration }
 
-// wait returns when it is time for another attempt: after a while that doubles
-// each time, when a connection has ended (and left its descriptor), or when ctx
-// is done.
+// wait waits twice as long as the last time, until a connection has ended and freed its
+// descriptor, or until ctx is done.
 func (b *backoff) wait(ctx context.Context, ended <-chan struct{}) {
 	b.next = min(max(2*b.next, firstBackoff), lastBackoff)
 	timer := time.NewTimer(b.next)

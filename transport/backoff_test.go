@@ -18,11 +18,11 @@ func asOfAccept(errno syscall.Errno) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", errno)}
 }
 
-func TestTheVerdictOnAnErrorOfAccept(t *testing.T) {
+func TestReactionTo(t *testing.T) {
 	tests := []struct {
 		name string
 		errs []error
-		want action
+		want reaction
 	}{
 		{"the listener is gone", []error{
 			net.ErrClosed,
@@ -61,7 +61,7 @@ func TestTheVerdictOnAnErrorOfAccept(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for _, err := range test.errs {
-				if got := verdict(err); got != test.want {
+				if got := reactionTo(err); got != test.want {
 					t.Errorf("the verdict on %v is %d, want %d", err, got, test.want)
 				}
 			}
@@ -69,7 +69,7 @@ func TestTheVerdictOnAnErrorOfAccept(t *testing.T) {
 	}
 }
 
-func TestTheBackOffDoublesUpToASecond(t *testing.T) {
+func TestBackoffDoubles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b backoff
 		for _, ms := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000} {
@@ -82,7 +82,7 @@ func TestTheBackOffDoublesUpToASecond(t *testing.T) {
 	})
 }
 
-func TestTheBackOffEndsEarly(t *testing.T) {
+func TestBackoffEndsEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff{next: time.Minute} // which makes it a second
 		start := time.Now()

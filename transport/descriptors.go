@@ -1,17 +1,14 @@
 package transport
 
-// reservedDescriptors are left for what is not a connection: the standard
-// streams, the listener, the poller, a directory, the pipes of splice(2).
+// reservedDescriptors is the number of descriptors for the standard streams, listeners,
+// the poller, directories and the pipes of splice(2).
 const reservedDescriptors = 32
 
-// MaxConns returns how many connections can be served at a time without the
-// process running out of descriptors, if each holds perConn of them; at least
-// 1. It is 0, which for [NewPool] means no limit, where the system has no such
-// limit.
+// MaxConns returns the number of connections for which the process has descriptors.
 //
-// A [Pool] of that size is what keeps a flood of clients from taking the
-// descriptor that an upload needs for its file: the flood waits in the kernel's
-// queue instead.
+// Each connection holds perConn descriptors. The result is at least 1, or 0 (for [NewPool]:
+// no limit) if the system has no limit. With a [Pool] of that size, a flood of clients
+// waits in the listen backlog instead of taking the descriptors for files.
 func MaxConns(perConn int) int {
 	n, ok := descriptors()
 	if !ok {

@@ -4,7 +4,7 @@ package transport
 
 import "syscall"
 
-// descriptors returns how many files the process may have open at a time.
+// descriptors returns the limit on open files of the process.
 func descriptors() (int, bool) {
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {

@@ -14,15 +14,15 @@ func TestDrain(t *testing.T) {
 	const drain, grace = time.Minute, 700 * time.Millisecond
 	never := time.Duration(1 << 62)
 	for _, test := range []struct {
-		name     string
-		drain    time.Duration
-		hurry    time.Duration   // when Hurry is closed, if it is not 0
-		noHurry  bool            // there is none
-		handlers []time.Duration // how long after the stop each has done its work
-		stubborn bool            // they do not return when they are cancelled
-		fail     bool            // it is the listener that ends
-		after    time.Duration   // when Serve returns
-		cut      int             // how many are cancelled
+		name       string
+		drain      time.Duration
+		now        time.Duration   // when DrainNow is closed, if it is not 0
+		noDrainNow bool            // there is none
+		handlers   []time.Duration // how long after the stop each has done its work
+		stubborn   bool            // they do not return when they are cancelled
+		fail       bool            // it is the listener that ends
+		after      time.Duration   // when Serve returns
+		cut        int             // how many are cancelled
 	}{
 		{name: "nothing to do", drain: drain},
 		{name: "handlers that finish at once", drain: drain, handlers: []time.Duration{0, 0}},
@@ -30,27 +30,27 @@ func TestDrain(t *testing.T) {
 		{name: "a handler that does not", drain: drain, handlers: []time.Duration{time.Second, drain + 1}, after: drain, cut: 1},
 		{name: "a handler that never does", drain: drain, handlers: []time.Duration{never}, after: drain, cut: 1},
 		{name: "a handler that does not even end then", drain: drain, handlers: []time.Duration{time.Second, never}, stubborn: true, after: drain + grace, cut: 1},
-		{name: "a hurry", drain: drain, hurry: 5 * time.Second, handlers: []time.Duration{time.Second, 10 * time.Second}, after: 5 * time.Second, cut: 1},
-		{name: "a hurry and a handler that does not end", drain: drain, hurry: 5 * time.Second, handlers: []time.Duration{never}, stubborn: true, after: 5*time.Second + grace, cut: 1},
-		{name: "a hurry with nothing left to do", drain: drain, hurry: 5 * time.Second, handlers: []time.Duration{time.Second}, after: time.Second},
+		{name: "a now", drain: drain, now: 5 * time.Second, handlers: []time.Duration{time.Second, 10 * time.Second}, after: 5 * time.Second, cut: 1},
+		{name: "a now and a handler that does not end", drain: drain, now: 5 * time.Second, handlers: []time.Duration{never}, stubborn: true, after: 5*time.Second + grace, cut: 1},
+		{name: "a now with nothing left to do", drain: drain, now: 5 * time.Second, handlers: []time.Duration{time.Second}, after: time.Second},
 		{name: "a listener that fails", drain: drain, fail: true, handlers: []time.Duration{time.Second, never}, after: drain, cut: 1},
-		{name: "a hurry alone", hurry: 5 * time.Second, handlers: []time.Duration{time.Second, 10 * time.Second}, after: 5 * time.Second, cut: 1},
-		{name: "no drain", noHurry: true, handlers: []time.Duration{time.Millisecond, time.Second}, cut: 2},
-		{name: "less than no drain", drain: -1, noHurry: true, handlers: []time.Duration{time.Second}, cut: 1},
+		{name: "a now alone", now: 5 * time.Second, handlers: []time.Duration{time.Second, 10 * time.Second}, after: 5 * time.Second, cut: 1},
+		{name: "no drain", noDrainNow: true, handlers: []time.Duration{time.Millisecond, time.Second}, cut: 2},
+		{name: "less than no drain", drain: -1, noDrainNow: true, handlers: []time.Duration{time.Second}, cut: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, conns := newConns(len(test.handlers))
 				ln := newListener(conns...)
-				stopped, hurry, end := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				stopped, now, end := make(chan struct{}), make(chan struct{}), make(chan struct{})
 				cut := make(chan error, len(conns))
 				var log errorLog
 				srv := &Server{
-					OnError: log.add,
-					Drain:   test.drain,
-					Hurry:   hurry,
-					Grace:   grace,
-					Handler: HandlerFunc(func(ctx context.Context, _ net.Conn, number uint64) {
+					OnError:  log.add,
+					Drain:    test.drain,
+					DrainNow: now,
+					Grace:    grace,
+					Handler: func(ctx context.Context, _ net.Conn, number uint64) {
 						<-stopped
 						work := time.NewTimer(test.handlers[number-1])
 						defer work.Stop()
@@ -62,18 +62,18 @@ func TestDrain(t *testing.T) {
 								<-end
 							}
 						}
-					}),
+					},
 				}
-				if test.noHurry {
-					srv.Hurry = nil
+				if test.noDrainNow {
+					srv.DrainNow = nil
 				}
 				ctx, stop := context.WithCancelCause(t.Context())
 				result := make(chan error, 1)
 				go func() { result <- srv.Serve(ctx, ln) }()
 				synctest.Wait()
 				start := time.Now()
-				if test.hurry > 0 {
-					time.AfterFunc(test.hurry, func() { close(hurry) })
+				if test.now > 0 {
+					time.AfterFunc(test.now, func() { close(now) })
 				}
 				cause := errors.New("a stop")
 				if test.fail {
@@ -113,75 +113,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A Session that is left goes on while its server drains.
-func TestOverTCPSessionsGoOnWhileTheServerDrains(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	begun := make(chan struct{}, 100)
-	s := serve(t, &Server{
-		Drain: time.Hour,
-		Handler: SessionHandler(func(ctx context.Context, conn net.Conn, _ uint64) Session {
-			return &echo{ctx: ctx, conn: conn, begun: begun}
-		}),
-	}, ln)
-	client, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	<-begun
-	s.stop()
-	if got := visitorSees(t, ln); got == orderly {
-		t.Errorf("a visitor sees %q", got)
-	}
-	client.SetDeadline(time.Now().Add(10 * time.Second))
-	for _, word := range []string{"a", "b", "c"} {
-		if _, err := client.Write([]byte(word)); err != nil {
-			t.Fatal(err)
-		}
-		got := make([]byte, 1)
-		if _, err := client.Read(got); err != nil || string(got) != word {
-			t.Fatalf("%q, %v", got, err)
-		}
-	}
-	client.Close()
-	if err := <-s.result; err != nil {
-		t.Error(err)
-	}
-}
-
-// echo is a Session that says what it hears, and waits as little as it can.
-type echo struct {
-	ctx   context.Context
-	conn  net.Conn
-	begun chan<- struct{}
-}
-
-func (e *echo) Run(wake func()) (until time.Time, waits bool) {
-	select {
-	case e.begun <- struct{}{}:
-	default:
-	}
-	for buf := make([]byte, 16); ; {
-		if wake != nil {
-			e.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-		}
-		n, err := e.conn.Read(buf)
-		if late, ok := err.(net.Error); ok && late.Timeout() {
-			if e.ctx.Err() == nil {
-				return time.Time{}, true
-			}
-		}
-		if err != nil {
-			e.conn.Close()
-			return time.Time{}, false
-		}
-		e.conn.Write(buf[:n])
-	}
-}
-
 func TestOnDrain(t *testing.T) {
 	type word struct {
 		after time.Duration
@@ -209,13 +140,13 @@ func TestOnDrain(t *testing.T) {
 				srv := serve(t, &Server{
 					Drain:   test.drain,
 					OnDrain: func(left int, done bool) { got = append(got, word{time.Since(begun), left, done}) },
-					Handler: HandlerFunc(func(ctx context.Context, _ net.Conn, number uint64) {
+					Handler: func(ctx context.Context, _ net.Conn, number uint64) {
 						<-stopped
 						select {
 						case <-time.After(test.handlers[number-1]):
 						case <-ctx.Done():
 						}
-					}),
+					},
 				}, newListener(conns...))
 				synctest.Wait()
 				begun = time.Now()

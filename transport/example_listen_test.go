@@ -26,10 +26,10 @@ func ExampleListenOn() {
 	if err != nil {
 		panic(err)
 	}
-	srv := transport.Server{Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+	srv := transport.Server{Handler: func(_ context.Context, conn net.Conn, number uint64) {
 		defer conn.Close()
 		fmt.Fprintln(conn, "you are number", number)
-	})}
+	}}
 	served := make(chan error)
 	go func() { served <- srv.Serve(ctx, ln) }()
 
@@ -55,7 +55,7 @@ func ExampleFileListener() {
 		return
 	}
 	srv := transport.Server{
-		Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) { conn.Close() }),
+		Handler: func(_ context.Context, conn net.Conn, _ uint64) { conn.Close() },
 		Drain:   time.Minute,
 		OnDrain: func(left int, _ bool) { fmt.Println("connections left:", left) },
 	}

@@ -21,10 +21,10 @@ func ExampleListen() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv := transport.Server{Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+	srv := transport.Server{Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 		defer conn.Close()
 		io.Copy(conn, conn)
-	})}
+	}}
 	log.Fatal(srv.Serve(ctx, ln)) // which closes ln
 }
 
@@ -72,11 +72,11 @@ func ExampleSequential() {
 	served := make(chan error)
 	srv := transport.Server{
 		Scheduler: transport.Sequential(),
-		Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+		Handler: func(_ context.Context, conn net.Conn, number uint64) {
 			defer conn.Close()
 			said, _ := io.ReadAll(conn)
 			fmt.Printf("%d: %s\n", number, said)
-		}),
+		},
 	}
 	go func() { served <- srv.Serve(ctx, ln) }()
 
@@ -108,29 +108,6 @@ func ExampleNewCounter() {
 	// Output: 42 <nil>
 }
 
-// hello is a Session that waits for a byte. One that is left says until when, and is run
-// again when something has come. Package stage has sessions for whole chains.
-type hello struct{ conn net.Conn }
-
-func (h hello) Run(wake func()) (until time.Time, waits bool) {
-	defer h.conn.Close()
-	h.conn.Read(make([]byte, 1)) // which waits in place
-	io.WriteString(h.conn, "hello\n")
-	return time.Time{}, false
-}
-
-func ExampleSessionHandler() {
-	h := transport.SessionHandler(func(_ context.Context, conn net.Conn, _ uint64) transport.Session {
-		return hello{conn}
-	})
-	client, server := net.Pipe()
-	go h.ServeConn(context.Background(), server, 1)
-	io.WriteString(client, "?")
-	answer, err := io.ReadAll(client)
-	fmt.Printf("%q %v\n", answer, err)
-	// Output: "hello\n" <nil>
-}
-
 // A Server takes whatever listens: here a Unix socket, for clients of the same machine.
 func ExampleServer() {
 	dir, err := os.MkdirTemp("", "socket")
@@ -144,10 +121,10 @@ func ExampleServer() {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	srv := transport.Server{
-		Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+		Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 			defer conn.Close()
 			io.WriteString(conn, "hello")
-		}),
+		},
 		Drain:   time.Minute, // clients may finish
 		Grace:   time.Second, // and then they have to
 		OnError: func(err error) { fmt.Fprintln(os.Stderr, err) },

@@ -17,7 +17,7 @@ func Example() {
 		io.Copy(conn, conn)
 	}
 	srv := transport.Server{
-		Handler:   transport.HandlerFunc(echo),
+		Handler:   echo,
 		Scheduler: transport.NewPool(10),
 	}
 

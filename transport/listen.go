@@ -10,42 +10,38 @@ import (
 	"syscall"
 )
 
-// Listen listens for TCP connections on the port of every IPv4 address of the
-// machine (0.0.0.0). Connections that nobody has accepted yet wait in the
-// kernel's queue, as many as the system allows (net.core.somaxconn on Linux,
-// 4096 as it comes); a port that a program has just left can be taken at once. A
-// byte that a peer sends as urgent is one of the stream like any other. Keep-alive
-// ends a connection whose peer cannot be reached for two and a half minutes.
+// Listen listens for TCP connections on a port of all IPv4 addresses (0.0.0.0).
 //
-// The error says what to do, and is syscall.EADDRINUSE or syscall.EACCES for
-// errors.Is where it is one of those. ctx bounds the call only. The caller
-// closes the listener; [Server.Serve] does.
+// The listen backlog is as long as the system allows (net.core.somaxconn on Linux). A port
+// that a program has just left is free at once. Urgent bytes are part of the stream.
+// Keep-alive ends a connection whose peer is unreachable for two and a half minutes.
+//
+// The error says how to solve the problem, and wraps syscall.EADDRINUSE or syscall.EACCES.
+// ctx bounds the call only. The caller closes the listener, unless [Server.Serve] does.
 func Listen(ctx context.Context, port uint16) (net.Listener, error) {
 	return ListenOn(ctx, "tcp4", net.JoinHostPort("0.0.0.0", strconv.Itoa(int(port))))
 }
 
-// ListenOn listens as [Listen] does, on an address that is written as for net.Listen:
-// "tcp", "tcp4" or "tcp6" with a host and a port (no host: every address; port 0: the
-// system chooses one), or "unix" with the path of a socket.
+// ListenOn listens as [Listen] does, on an address written as for net.Listen.
 //
-// A Unix socket that a program which was killed has left is replaced: one to which
-// nobody can connect, since nobody listens there. (Two programs that begin at the same
-// moment may both find it so, and have no other arrangement of whose it is.) Anything
-// else under the path, and a socket that is in use, are a syscall.EADDRINUSE. Who may
-// connect is a matter of the socket's mode, which is 0777 less the umask, and of the
-// directory. The socket is removed when the listener is closed.
+// The network is "tcp", "tcp4" or "tcp6" with a host and a port (no host: every address;
+// port 0: the system chooses), or "unix" with the path of a socket.
 //
-// A Unix connection cannot be reset (unix(7)): what is sent into it may end in the same way whether
-// it was received well or not. Who has to know is told by a last word of the protocol.
+// ListenOn replaces a Unix socket that a killed program has left, on which nothing
+// listens. (Two programs that start at the same moment may both replace it.) For a socket
+// in use, and any other file, it returns syscall.EADDRINUSE. The mode of the socket is
+// 0777 less the umask. Closing the listener removes the socket.
+//
+// A Unix connection cannot be reset (unix(7)), so a client cannot tell a failure from a
+// success by how the connection ends. The protocol must confirm success.
 func ListenOn(ctx context.Context, network, address string) (net.Listener, error) {
 	var ln net.Listener
 	var err error
 	switch network {
 	case "tcp", "tcp4", "tcp6":
 		lc := net.ListenConfig{Control: inherit, KeepAlive: perConn}
-		// Go listens for Multipath TCP where the kernel has it. Its sockets lack
-		// what is wanted of TCP's (MSG_TRUNC drops nothing there), and nobody who
-		// has one path to the server gains by it.
+		// Go uses Multipath TCP where the kernel has it. MSG_TRUNC does not
+		// discard data on its sockets.
 		lc.SetMultipathTCP(false)
 		ln, err = lc.Listen(ctx, network, address)
 	case "unix":
@@ -67,7 +63,7 @@ func ListenOn(ctx context.Context, network, address string) (net.Listener, error
 	case errors.Is(err, syscall.EACCES):
 		hint = ": choose a port of 1024 or more, or run with the right to use this one"
 	}
-	// The system's own words for the rest are in the OpError: "listen tcp4 …".
+	// Replace the prefix of the OpError: "listen tcp4 …".
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err
 	}
@@ -83,7 +79,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return ln, err
 }
 
-// left reports whether path is a socket that nobody listens on.
+// left reports whether path is a socket on which nothing listens.
 func left(ctx context.Context, path string) bool {
 	fi, err := os.Lstat(path)
 	if err != nil || fi.Mode().Type() != os.ModeSocket {
@@ -96,27 +92,25 @@ func left(ctx context.Context, path string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// FileListener accepts connections from a TCP socket that somebody else has opened and
-// listens on, as systemd does (sd_listen_fds(3)): on whatever address that is, of IPv4,
-// IPv6 or both. Its connections are like those of [Listen].
+// FileListener returns a listener for an inherited TCP socket that listens already, such
+// as one of systemd (sd_listen_fds(3)). Its connections are like those of [Listen].
 //
-// A socket that is not TCP's, that of Multipath TCP, and one that does not listen are
-// errors. The caller closes f, which may be at once, and the listener; to close it
-// ends neither the socket, as long as another process has it, nor the connections that
-// wait in its queue: they are left to who accepts next.
+// The error says if f is not a TCP socket, is of Multipath TCP, or does not listen. The
+// caller closes f, at any time, and the listener. While another process has the socket
+// open, closing the listener keeps the socket and the connections in its backlog.
 func FileListener(f *os.File) (net.Listener, error) {
-	if err := checkListener(f); err != nil {
-		return nil, fmt.Errorf("cannot accept connections from %s: %w", f.Name(), err)
+	err := checkListener(f)
+	if err == nil {
+		var ln net.Listener
+		if ln, err = net.FileListener(f); err == nil {
+			return fileListener{ln}, nil
+		}
 	}
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("cannot accept connections from %s: %w", f.Name(), err)
-	}
-	return fileListener{ln}, nil
+	return nil, fmt.Errorf("cannot accept connections from %s: %w", f.Name(), err)
 }
 
-// fileListener is a listener whose connections may have come before anybody could set
-// what they are to inherit. Package net sets keep-alive for each, to what Listen has it.
+// fileListener sets options on each connection, which may be older than those of the
+// listener. Package net enables keep-alive, as Listen does.
 type fileListener struct{ net.Listener }
 
 func (ln fileListener) Accept() (net.Conn, error) {

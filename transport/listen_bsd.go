@@ -4,10 +4,10 @@ package transport
 
 import "time"
 
-// isOther finds none: a stream socket of the internet's families is TCP's.
+// isOther returns false: here, all stream sockets of the Internet families are TCP.
 func isOther(int) bool { return false }
 
-// perConn has package net enable keep-alive for each connection.
+// perConn makes package net enable keep-alive for each connection.
 const perConn = time.Duration(0)
 
 var inherited = []sockopt{urgentInline}

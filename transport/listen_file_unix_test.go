@@ -56,7 +56,7 @@ func passed(t *testing.T, network, address string) (theirs, ours net.Listener) {
 	return theirs, ours
 }
 
-func TestFileListenerAcceptsConnections(t *testing.T) {
+func TestFileListener(t *testing.T) {
 	for _, tt := range []struct{ name, network, address string }{
 		{"of IPv4", "tcp4", "127.0.0.1:0"},
 		{"of IPv6", "tcp6", "[::1]:0"},
@@ -88,7 +88,7 @@ func TestFileListenerAcceptsConnections(t *testing.T) {
 }
 
 // Who connects first is there before the server that is started for it.
-func TestFileListenerMakesConnectionsThatWaitedLikeOthers(t *testing.T) {
+func TestFileListenerBacklogOptions(t *testing.T) {
 	theirs := listenOn(t, "tcp4", "127.0.0.1:0")
 	client := dial(t, theirs)
 	sendUrgent(t, client, "ab")
@@ -117,7 +117,7 @@ func TestFileListenerMakesConnectionsThatWaitedLikeOthers(t *testing.T) {
 	}
 }
 
-func TestFileListenerRefusesWhatIsNoListener(t *testing.T) {
+func TestFileListenerErrors(t *testing.T) {
 	ln, _ := listen(t)
 	client := dial(t, ln)
 	socket := func(domain, kind int) *os.File {
@@ -157,8 +157,8 @@ func TestFileListenerRefusesWhatIsNoListener(t *testing.T) {
 	}{
 		{"a file", null, syscall.ENOTSOCK, "socket"},
 		{"a closed file", closed, nil, "closed"},
-		{"datagrams", fileOf(t, packets), nil, "another protocol than TCP"},
-		{"a socket of the machine", fileOf(t, unixListener), nil, "not a socket of TCP"},
+		{"datagrams", fileOf(t, packets), nil, "of another protocol"},
+		{"a socket of the machine", fileOf(t, unixListener), nil, "not a TCP socket"},
 		{"a connection", fileOf(t, client), nil, "does not listen"},
 		{"a socket without a purpose", socket(syscall.AF_INET, syscall.SOCK_STREAM), nil, "does not listen"},
 	}
@@ -180,14 +180,14 @@ func TestFileListenerRefusesWhatIsNoListener(t *testing.T) {
 }
 
 // A server that stops leaves who waits in the queue to the next.
-func TestConnectionsInAPassedQueueSurviveTheServer(t *testing.T) {
+func TestFileListenerBacklogSurvivesClose(t *testing.T) {
 	for name, drain := range map[string]bool{"at once": false, "that drains": true} {
 		t.Run(name, func(t *testing.T) {
 			theirs, ours := passed(t, "tcp4", "127.0.0.1:0")
 			serving, end := make(chan struct{}), make(chan struct{})
 			srv := &Server{
 				Scheduler: Sequential(),
-				Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, _ uint64) {
+				Handler: func(ctx context.Context, conn net.Conn, _ uint64) {
 					defer conn.Close()
 					close(serving)
 					if drain {
@@ -196,10 +196,10 @@ func TestConnectionsInAPassedQueueSurviveTheServer(t *testing.T) {
 						return
 					}
 					<-ctx.Done()
-				}),
+				},
 			}
 			if drain {
-				srv.Hurry = make(chan struct{})
+				srv.DrainNow = make(chan struct{})
 			}
 			s := serve(t, srv, ours)
 			first := dial(t, theirs)

@@ -5,19 +5,18 @@ import (
 	"time"
 )
 
-// perConn is nothing to be done for each connection.
+// perConn disables the system calls of package net for each connection.
 const perConn = time.Duration(-1)
 
-// isOther reports whether a stream socket of the internet's families is not TCP's:
-// Multipath TCP and SCTP have such (socket(7), SO_PROTOCOL).
+// isOther reports whether a stream socket is of Multipath TCP or SCTP (socket(7),
+// SO_PROTOCOL).
 func isOther(fd int) bool {
 	protocol, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_PROTOCOL)
 	return err == nil && protocol != syscall.IPPROTO_TCP
 }
 
-// A connection that is accepted has the keep-alive options of its listener
-// (tcp_create_openreq_child in net/ipv4/tcp_minisocks.c). They are those that
-// package net would set, by four system calls for each connection.
+// An accepted connection inherits the options of its listener (tcp_create_openreq_child in
+// net/ipv4/tcp_minisocks.c). Package net would use four system calls for each.
 var inherited = []sockopt{
 	urgentInline,
 	{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},

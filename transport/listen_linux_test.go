@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAConnectionInheritsKeepAlive(t *testing.T) {
+func TestListenKeepAlive(t *testing.T) {
 	ln, _ := listen(t)
 	dial(t, ln)
 	raw, err := accept(t, ln).SyscallConn()
@@ -23,7 +23,7 @@ func TestAConnectionInheritsKeepAlive(t *testing.T) {
 	}
 }
 
-func TestFileListenerRefusesMultipathTCP(t *testing.T) {
+func TestFileListenerMultipathTCP(t *testing.T) {
 	const multipath = 262 // IPPROTO_MPTCP
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, multipath)
 	if err != nil {
@@ -37,7 +37,7 @@ func TestFileListenerRefusesMultipathTCP(t *testing.T) {
 	if ln, err := FileListener(f); err == nil {
 		ln.Close()
 		t.Error("it is a listener")
-	} else if !strings.Contains(err.Error(), "another protocol than TCP") {
+	} else if !strings.Contains(err.Error(), "of another protocol") {
 		t.Error(err)
 	}
 }

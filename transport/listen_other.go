@@ -9,13 +9,12 @@ import (
 	"time"
 )
 
-// perConn has package net enable keep-alive for each connection.
+// perConn makes package net enable keep-alive for each connection.
 const perConn = time.Duration(0)
 
-// inherit does nothing where it is not known how.
 func inherit(_, _ string, _ syscall.RawConn) error { return nil }
 
 func makeInline(net.Conn) {}
 
-// checkListener leaves it to net.FileListener.
+// checkListener leaves all checks to net.FileListener.
 func checkListener(*os.File) error { return nil }

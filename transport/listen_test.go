@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/accio-go/accio/internal/netutil"
 )
 
 // listen listens on a port that the system has chosen.
@@ -56,7 +58,7 @@ func accept(t *testing.T, ln net.Listener) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-func TestListenListensOnEveryIPv4Address(t *testing.T) {
+func TestListenAddresses(t *testing.T) {
 	ln, port := listen(t)
 	if got, want := ln.Addr().String(), fmt.Sprintf("0.0.0.0:%d", port); got != want {
 		t.Errorf("it listens on %s, want %s", got, want)
@@ -72,7 +74,7 @@ func TestListenListensOnEveryIPv4Address(t *testing.T) {
 	}
 }
 
-func TestListenDoesWithoutMultipathTCP(t *testing.T) {
+func TestListenMultipathTCP(t *testing.T) {
 	ln, port := listen(t)
 	var dialer net.Dialer
 	dialer.SetMultipathTCP(true) // where the system has it
@@ -86,7 +88,7 @@ func TestListenDoesWithoutMultipathTCP(t *testing.T) {
 	}
 }
 
-func TestAPortInUseIsAnErrorThatSaysWhatToDo(t *testing.T) {
+func TestListenPortInUse(t *testing.T) {
 	_, port := listen(t)
 	ln, err := Listen(t.Context(), port)
 	if err == nil {
@@ -106,7 +108,7 @@ func TestAPortInUseIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestListenIsBoundByItsContext(t *testing.T) {
+func TestListenContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ln, err := Listen(ctx, 0)
 	if err != nil {
@@ -118,7 +120,7 @@ func TestListenIsBoundByItsContext(t *testing.T) {
 	accept(t, ln)
 }
 
-func TestAPortThatWasLeftCanBeTakenAtOnce(t *testing.T) {
+func TestListenReusesPort(t *testing.T) {
 	tests := []struct {
 		name string
 		end  func(t *testing.T, server, client *net.TCPConn)
@@ -139,7 +141,7 @@ func TestAPortThatWasLeftCanBeTakenAtOnce(t *testing.T) {
 			}
 		}},
 		{"with a connection that was reset", func(t *testing.T, server, client *net.TCPConn) {
-			reset(server)
+			netutil.Reset(server)
 			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 				t.Fatalf("the client reads %v", err)
 			}
@@ -165,7 +167,7 @@ func TestAPortThatWasLeftCanBeTakenAtOnce(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatNobodyAcceptsWaitInTheQueue(t *testing.T) {
+func TestListenBacklog(t *testing.T) {
 	const waiting = 128
 	ln, _ := listen(t)
 	clients := make(map[string]*net.TCPConn)
@@ -188,7 +190,7 @@ func TestConnectionsThatNobodyAcceptsWaitInTheQueue(t *testing.T) {
 	}
 }
 
-func TestListenOnListensOnTheAddress(t *testing.T) {
+func TestListenOnAddress(t *testing.T) {
 	for _, tt := range []struct{ network, address, want string }{
 		{"tcp", "127.0.0.1:0", "127.0.0.1"},
 		{"tcp4", "localhost:0", "127.0.0.1"},
@@ -213,7 +215,7 @@ func TestListenOnListensOnTheAddress(t *testing.T) {
 	}
 }
 
-func TestListenOnSaysWhatIsWrong(t *testing.T) {
+func TestListenOnErrors(t *testing.T) {
 	for _, tt := range []struct {
 		network, address string
 		says             string

@@ -9,23 +9,19 @@ import (
 	"syscall"
 )
 
-// inherit sets the options of a listener that its connections are to have, too.
+// inherit sets options on a listener that its connections inherit.
 func inherit(_, _ string, c syscall.RawConn) error { return set(c, inherited...) }
 
-// makeInline sets for a connection what it has not inherited and package net does
-// not set.
+// makeInline sets urgentInline on a connection.
 func makeInline(conn net.Conn) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
-			// It fails for a connection that the peer has reset, on some systems, and
-			// who reads will learn of that.
-			set(raw, urgentInline)
+			set(raw, urgentInline) // may fail after a reset, which Read reports
 		}
 	}
 }
 
-// checkListener tells what is wrong with a socket that Server is to accept
-// connections from.
+// checkListener returns an error if f is not a listening TCP socket.
 func checkListener(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -47,17 +43,17 @@ func checkSocket(fd int) error {
 	switch address.(type) {
 	case *syscall.SockaddrInet4, *syscall.SockaddrInet6:
 	default:
-		return errors.New("it is not a socket of TCP: connections of others cannot be reset, and so a client could take a failure for success")
+		return errors.New("it is not a TCP socket: its connections cannot be reset, so a client could take a failure for success")
 	}
 	if kind != syscall.SOCK_STREAM || isOther(fd) {
-		return errors.New("it is a socket of another protocol than TCP, such as Multipath TCP")
+		return errors.New("it is not a TCP socket, but of another protocol, such as Multipath TCP")
 	}
 	listens, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
 	if err != nil {
 		return os.NewSyscallError("getsockopt", err)
 	}
 	if listens == 0 {
-		return errors.New("it does not listen: it is a connection, or nobody has called listen")
+		return errors.New("it does not listen: it is a connection, or listen(2) was not called")
 	}
 	return nil
 }
@@ -66,20 +62,13 @@ func set(c syscall.RawConn, options ...sockopt) error {
 	var err error
 	cerr := c.Control(func(fd uintptr) {
 		for _, o := range options {
-			if err = syscall.SetsockoptInt(int(fd), o.level, o.name, o.value); err != nil {
-				err = os.NewSyscallError("setsockopt", err)
-				return
-			}
+			err = errors.Join(err, os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), o.level, o.name, o.value)))
 		}
 	})
-	if cerr != nil {
-		return cerr
-	}
-	return err
+	return errors.Join(cerr, err)
 }
 
 type sockopt struct{ level, name, value int }
 
-// urgentInline has urgent data delivered in the stream (RFC 6093, section 3.3).
-// Otherwise a byte sent as urgent would be missing from it.
+// urgentInline keeps urgent data in the stream (RFC 6093, section 3.3).
 var urgentInline = sockopt{syscall.SOL_SOCKET, syscall.SO_OOBINLINE, 1}

@@ -29,7 +29,7 @@ func sendUrgent(t *testing.T, conn *net.TCPConn, text string) {
 	}
 }
 
-func TestAnUrgentByteIsOneOfTheStream(t *testing.T) {
+func TestListenUrgentData(t *testing.T) {
 	ln, _ := listen(t)
 	client := dial(t, ln)
 	conn := accept(t, ln)
@@ -63,7 +63,7 @@ func leaveSocket(t *testing.T, path string) {
 	ln.Close()
 }
 
-func TestAUnixSocketIsListenedOn(t *testing.T) {
+func TestListenOnUnix(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		before func(t *testing.T, path string)
@@ -102,7 +102,7 @@ func TestAUnixSocketIsListenedOn(t *testing.T) {
 	}
 }
 
-func TestWhatIsInTheWayOfAUnixSocketStays(t *testing.T) {
+func TestListenOnUnixKeepsOtherFiles(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		before func(t *testing.T, path string)
@@ -152,7 +152,7 @@ func TestWhatIsInTheWayOfAUnixSocketStays(t *testing.T) {
 	}
 }
 
-func TestAUnixSocketNeedsADirectory(t *testing.T) {
+func TestListenOnUnixWithoutDirectory(t *testing.T) {
 	ln, err := ListenOn(t.Context(), "unix", filepath.Join(socketDir(t), "none", "sock"))
 	if err == nil {
 		ln.Close()

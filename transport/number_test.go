@@ -7,7 +7,7 @@ import (
 )
 
 func TestACounterCountsFromOne(t *testing.T) {
-	var c Counter
+	c := NewCounter(0)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // which is no reason to fail
 	for want := range uint64(10) {
@@ -17,9 +17,9 @@ func TestACounterCountsFromOne(t *testing.T) {
 	}
 }
 
-func TestACounterGivesNoNumberTwice(t *testing.T) {
+func TestCounterConcurrentUse(t *testing.T) {
 	const askers, each = 50, 200
-	var c Counter
+	c := NewCounter(0)
 	var mu sync.Mutex
 	seen := make(map[uint64]bool)
 	var wg sync.WaitGroup
@@ -44,7 +44,7 @@ func TestACounterGivesNoNumberTwice(t *testing.T) {
 	}
 }
 
-func TestACounterGoesOn(t *testing.T) {
+func TestCounterContinues(t *testing.T) {
 	for _, after := range []uint64{0, 1, 41, 1<<63 + 5} {
 		c := NewCounter(after)
 		for i := range uint64(3) {

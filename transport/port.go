@@ -6,12 +6,11 @@ import (
 	"strconv"
 )
 
-// ErrPort is what [ParsePort] returns for what is no port.
+// ErrPort is the error of [ParsePort].
 var ErrPort = errors.New("a port is a decimal number from 1 to 65535")
 
-// ParsePort reads a TCP port: decimal digits only, from 1 to 65535. Port 0
-// (which has the system choose) is not one that clients could be told of, and
-// names of services are not looked up. The error is an [ErrPort].
+// ParsePort parses a TCP port, a decimal number from 1 to 65535. It does not accept port
+// 0 or names of services. The error wraps [ErrPort].
 func ParsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/accio-go/accio/transport/transporttest"
 )
 
-func TestSchedulersKeepTheRules(t *testing.T) {
+func TestScheduler(t *testing.T) {
 	t.Run("Sequential", func(t *testing.T) {
 		transporttest.TestScheduler(t, 1, func() transport.Scheduler { return transport.Sequential() })
 	})

@@ -2,64 +2,53 @@ package transport
 
 import "context"
 
-// Scheduler decides how many connections are served at a time. [Server.Serve] takes a
-// slot before it accepts a connection, so that beyond the limit connections wait in the
-// kernel's queue: connected, and costing the process nothing. So a server that waits for
-// a connection holds a slot, too, and of servers that share a Scheduler each takes
-// one.
+// Scheduler limits how many connections are served at a time. It must be safe for
+// concurrent use, and servers can share one.
 //
-// A Scheduler is safe for concurrent use. Acquire is called by the accept loop
-// of each server, Release by whatever goroutine has ended a connection. It outlives
-// its servers: if a Serve has ended with [ErrUnfinished], slots are released after
-// that.
+// [Server.Serve] acquires a slot before it accepts a connection, so connections beyond the
+// limit wait in the listen backlog, at no cost to the process. A server that waits for a
+// connection holds a slot, too. After [ErrUnfinished], handlers still release slots.
 type Scheduler interface {
-	// Acquire takes a slot. It waits until there is one, or until ctx is
-	// done, and then returns ctx's error, also if there is a slot. With an error none
-	// is taken; one while ctx is not done ends the server, as if its listener had
-	// failed.
+	// Acquire waits for a slot and takes it. Once ctx is done, it returns ctx's error,
+	// even if a slot is free. With an error it takes no slot. An error while ctx is not
+	// done ends Serve, as a failed listener does.
 	Acquire(ctx context.Context) error
 
-	// Release frees a slot that was acquired. It is called once for each, also if
-	// there was no connection for it or its handler has panicked, and must not wait.
+	// Release frees a slot. Serve calls it once for each slot, on any goroutine, even
+	// if no connection used the slot or a handler panicked. It must not wait.
 	Release()
 }
 
-// Pool is the [Scheduler] that serves up to a number of connections at a time.
-type Pool struct {
-	slots chan struct{} // nil: no limit
-}
-
-// NewPool returns a Pool of n slots; 0 or less means no limit.
-func NewPool(n int) *Pool {
-	p := new(Pool)
-	if n > 0 {
-		p.slots = make(chan struct{}, n)
+// NewPool returns the Scheduler that serves up to n connections at a time; 0 or less means
+// no limit.
+func NewPool(n int) Scheduler {
+	if n <= 0 {
+		return pool(nil)
 	}
-	return p
+	return make(pool, n)
 }
 
-// Sequential returns the Scheduler that serves one connection at a time, in
-// order of arrival: a [Pool] of one slot.
-func Sequential() *Pool { return NewPool(1) }
+// Sequential returns the Scheduler that serves one connection at a time, in order of
+// arrival: NewPool(1).
+func Sequential() Scheduler { return NewPool(1) }
 
-// Acquire takes a slot.
-func (p *Pool) Acquire(ctx context.Context) error {
-	if err := ctx.Err(); err != nil || p.slots == nil {
+// pool has a value for each slot that is taken. A nil pool has no limit.
+type pool chan struct{}
+
+func (p pool) Acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || p == nil {
 		return err
 	}
 	select {
-	case p.slots <- struct{}{}:
+	case p <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Release frees a slot.
-func (p *Pool) Release() {
-	if p.slots != nil {
-		<-p.slots
+func (p pool) Release() {
+	if p != nil {
+		<-p
 	}
 }
-
-var _ Scheduler = (*Pool)(nil)

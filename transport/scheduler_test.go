@@ -2,7 +2,7 @@ package transport
 
 import "testing"
 
-func TestAPoolWithoutALimitHasASlotForAll(t *testing.T) {
+func TestPoolWithoutLimit(t *testing.T) {
 	for _, n := range []int{0, -1} {
 		pool := NewPool(n)
 		for range 10_000 {

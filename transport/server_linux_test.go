@@ -37,7 +37,7 @@ func openDescriptors(t *testing.T) int {
 	return len(slices.DeleteFunc(openFiles(t), func(target string) bool { return strings.HasPrefix(target, "pipe:") }))
 }
 
-func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
+func TestServeLeavesNoDescriptor(t *testing.T) {
 	const count = 300
 	visitorSees(t, func() net.Listener { ln, _ := listen(t); ln.Close(); return ln }()) // the poller's own, once and for all
 	before := openDescriptors(t)
@@ -45,11 +45,11 @@ func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, &Server{Handler: HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+	s := serve(t, &Server{Handler: func(_ context.Context, conn net.Conn, number uint64) {
 		if number%2 == 0 {
 			panic("one of many")
 		}
-	})}, ln)
+	}}, ln)
 	for range count {
 		if got := visitorSees(t, ln); got != orderly && got != byReset {
 			t.Fatalf("a client sees an end %s", got)
@@ -62,17 +62,17 @@ func TestManyConnectionsLeaveNoDescriptor(t *testing.T) {
 }
 
 // The last descriptor is gone, and not by the fault of a test's listener.
-func TestAServerWithoutDescriptorsGoesOnWhenItHasSome(t *testing.T) {
+func TestShortageOfDescriptors(t *testing.T) {
 	ln, _ := listen(t)
 	short := make(chan error, 100)
 	served := make(chan struct{}, 2)
 	s := serve(t, &Server{
 		OnError: func(err error) { short <- err },
-		Handler: HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+		Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 			defer conn.Close()
 			served <- struct{}{}
 			io.Copy(conn, onlyReader{conn})
-		}),
+		},
 	}, ln)
 	echo := func(client *net.TCPConn) {
 		t.Helper()
@@ -114,19 +114,19 @@ func TestAServerWithoutDescriptorsGoesOnWhenItHasSome(t *testing.T) {
 // onlyReader keeps io.Copy to what it says, without pipes of its own.
 type onlyReader struct{ io.Reader }
 
-func TestAThousandConnectionsAtATime(t *testing.T) {
+func TestServeThousandConnections(t *testing.T) {
 	const count = 1000
 	before := openDescriptors(t)
 	ln, _ := listen(t)
 	var atWork atomic.Int32
 	all := make(chan struct{})
-	s := serve(t, &Server{Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, _ uint64) {
+	s := serve(t, &Server{Handler: func(ctx context.Context, conn net.Conn, _ uint64) {
 		defer conn.Close()
 		if atWork.Add(1) == count {
 			close(all)
 		}
 		<-ctx.Done()
-	})}, ln)
+	}}, ln)
 	var clients []*net.TCPConn
 	for range count {
 		clients = append(clients, dial(t, ln))

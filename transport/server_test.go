@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/accio-go/accio/internal/netutil"
 )
 
 // fakeListener is a listener whose connections come from a channel.
@@ -226,7 +228,7 @@ func untilDone(ctx context.Context, conn net.Conn, _ uint64) {
 	conn.Close()
 }
 
-func TestConnectionsAreNumberedInOrderOfAcceptance(t *testing.T) {
+func TestNumbersOrder(t *testing.T) {
 	const count = 100
 	for _, sched := range []Scheduler{nil, NewPool(10), Sequential()} {
 		t.Run(fmt.Sprintf("by %#v", sched), func(t *testing.T) {
@@ -236,12 +238,12 @@ func TestConnectionsAreNumberedInOrderOfAcceptance(t *testing.T) {
 			numbers := make(map[net.Conn]uint64)
 			var served sync.WaitGroup
 			served.Add(count)
-			s := serve(t, &Server{Scheduler: sched, Handler: HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+			s := serve(t, &Server{Scheduler: sched, Handler: func(_ context.Context, conn net.Conn, number uint64) {
 				defer served.Done()
 				mu.Lock()
 				defer mu.Unlock()
 				numbers[conn] = number
-			})}, ln)
+			}}, ln)
 			served.Wait()
 			s.end(t)
 			for i, c := range fakes {
@@ -253,18 +255,18 @@ func TestConnectionsAreNumberedInOrderOfAcceptance(t *testing.T) {
 	}
 }
 
-func TestOverTCPConnectionsAreServedInOrderOfArrival(t *testing.T) {
+func TestSequentialOrderOverTCP(t *testing.T) {
 	const count = 20
 	ln, _ := listen(t)
 	var clients []*net.TCPConn
 	for range count {
 		clients = append(clients, dial(t, ln))
 	}
-	s := serve(t, &Server{Scheduler: Sequential(), Handler: HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+	s := serve(t, &Server{Scheduler: Sequential(), Handler: func(_ context.Context, conn net.Conn, number uint64) {
 		defer conn.Close()
 		fmt.Fprintf(conn, "%d\n", number)
 		io.Copy(io.Discard, conn) // until the client has ended
-	})}, ln)
+	}}, ln)
 	for i, client := range clients {
 		var number int
 		if _, err := fmt.Fscanln(client, &number); err != nil || number != i+1 {
@@ -291,7 +293,7 @@ type numbersFunc func(ctx context.Context) (uint64, error)
 
 func (f numbersFunc) Next(ctx context.Context) (uint64, error) { return f(ctx) }
 
-func TestAConnectionWithoutANumberIsResetAndTheLoopGoesOn(t *testing.T) {
+func TestNumbersErrorResetsConnection(t *testing.T) {
 	spent := errors.New("the numbers are spent")
 	asked := 0
 	numbers := numbersFunc(func(context.Context) (uint64, error) {
@@ -306,10 +308,10 @@ func TestAConnectionWithoutANumberIsResetAndTheLoopGoesOn(t *testing.T) {
 		Scheduler: Sequential(), // whose slot is needed again
 		Numbers:   numbers,
 		OnError:   log.add,
-		Handler: HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+		Handler: func(_ context.Context, conn net.Conn, number uint64) {
 			defer conn.Close()
 			fmt.Fprintf(conn, "%d\n", number)
-		}),
+		},
 	}, ln)
 	for i := 1; i <= 7; i++ { // the last one, to see that the loop went on
 		if i%2 == 0 {
@@ -340,13 +342,13 @@ func TestAConnectionWithoutANumberIsResetAndTheLoopGoesOn(t *testing.T) {
 }
 
 // A number that does not come because of the shutdown is nobody's fault.
-func TestShutdownDoesNotWaitForANumber(t *testing.T) {
+func TestShutdownDuringNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fakes, conns := newConns(1)
 		ln := newListener(conns...)
 		var log errorLog
 		s := serve(t, &Server{
-			Handler: HandlerFunc(untilDone),
+			Handler: untilDone,
 			OnError: log.add,
 			Numbers: numbersFunc(func(ctx context.Context) (uint64, error) {
 				<-ctx.Done()
@@ -367,7 +369,7 @@ func TestShutdownDoesNotWaitForANumber(t *testing.T) {
 	})
 }
 
-func TestASlotIsTakenBeforeAccept(t *testing.T) {
+func TestServeAcquiresBeforeAccept(t *testing.T) {
 	for _, slots := range []int{1, 2, 5} {
 		t.Run(fmt.Sprintf("of %d", slots), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -376,14 +378,14 @@ func TestASlotIsTakenBeforeAccept(t *testing.T) {
 				ln := newListener(conns...)
 				goOn := make(chan struct{})
 				var atWork, served atomic.Int32
-				s := serve(t, &Server{Scheduler: NewPool(slots), Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {
+				s := serve(t, &Server{Scheduler: NewPool(slots), Handler: func(context.Context, net.Conn, uint64) {
 					if n := atWork.Add(1); int(n) > slots {
 						t.Errorf("%d are served at a time", n)
 					}
 					<-goOn
 					atWork.Add(-1)
 					served.Add(1)
-				})}, ln)
+				}}, ln)
 				for i := range count {
 					synctest.Wait()
 					if got, want := int(atWork.Load()), min(slots, count-i); got != want {
@@ -404,9 +406,9 @@ func TestASlotIsTakenBeforeAccept(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatForgetsToCloseGetsItsConnectionClosed(t *testing.T) {
+func TestHandlerForgetsClose(t *testing.T) {
 	ln, _ := listen(t)
-	s := serve(t, &Server{Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {})}, ln)
+	s := serve(t, &Server{Handler: func(context.Context, net.Conn, uint64) {}}, ln)
 	for range 3 {
 		if got := visitorSees(t, ln); got != orderly {
 			t.Errorf("the client sees an end %s", got)
@@ -421,11 +423,11 @@ func explode(context.Context, net.Conn, uint64) { panic("at the\nwrong moment") 
 func nobody(n int) []byte { return make([]byte, n) }
 
 // What one Handler does to itself, the others do not notice.
-func TestAHandlerThatDoesNotReturn(t *testing.T) {
+func TestHandlerDoesNotReturn(t *testing.T) {
 	failure := errors.New("failed")
 	ends := []struct {
 		name string
-		end  HandlerFunc
+		end  func(context.Context, net.Conn, uint64)
 		want any // of the panic; nil if there is none
 	}{
 		{"but panics", explode, "at the\nwrong moment"},
@@ -438,7 +440,7 @@ func TestAHandlerThatDoesNotReturn(t *testing.T) {
 		}, "second"},
 		{"but ends its goroutine", func(context.Context, net.Conn, uint64) { runtime.Goexit() }, nil},
 		{"but resets its connection itself and panics", func(_ context.Context, conn net.Conn, _ uint64) {
-			reset(conn)
+			netutil.Reset(conn)
 			panic("late")
 		}, "late"},
 	}
@@ -450,14 +452,14 @@ func TestAHandlerThatDoesNotReturn(t *testing.T) {
 			s := serve(t, &Server{
 				Scheduler: NewPool(slots),
 				OnError:   log.add,
-				Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
+				Handler: func(ctx context.Context, conn net.Conn, number uint64) {
 					if number > 1 && number <= 1+3*slots {
 						end.end(ctx, conn, number)
 						return
 					}
 					defer conn.Close()
 					io.Copy(conn, conn)
-				}),
+				},
 			}, ln)
 			other := dial(t, ln)
 			echo := func(client *net.TCPConn) {
@@ -494,13 +496,14 @@ func TestAHandlerThatDoesNotReturn(t *testing.T) {
 			if len(errs) != 3*slots {
 				t.Fatalf("told of %d: %v", len(errs), errs)
 			}
-			numbers := make(map[uint64]bool)
+			numbers := make(map[string]bool)
 			for _, err := range errs {
 				p := new(PanicError)
 				if !errors.As(err, &p) {
 					t.Fatalf("told of %v", err)
 				}
-				numbers[p.Number] = true
+				number, _, _ := strings.Cut(err.Error(), ":")
+				numbers[number] = true
 				if fmt.Sprint(p.Value) != fmt.Sprint(end.want) {
 					t.Errorf("the value is %v", p.Value)
 				}
@@ -509,7 +512,7 @@ func TestAHandlerThatDoesNotReturn(t *testing.T) {
 				}
 			}
 			for number := uint64(2); number <= 1+3*slots; number++ {
-				if !numbers[number] {
+				if !numbers[fmt.Sprintf("connection %d", number)] {
 					t.Errorf("told nothing of connection %d", number)
 				}
 			}
@@ -517,30 +520,34 @@ func TestAHandlerThatDoesNotReturn(t *testing.T) {
 	}
 }
 
-func TestAPanicIsReportedWithItsPlaceAndInOneLine(t *testing.T) {
+func TestHandlerPanicReport(t *testing.T) {
 	var log errorLog
 	_, conns := newConns(1)
 	ln := newListener(conns...)
 	reported := make(chan struct{})
 	s := serve(t, &Server{
-		Handler: HandlerFunc(explode),
+		Handler: explode,
 		OnError: func(err error) { log.add(err); close(reported) },
 	}, ln)
 	<-reported
 	s.end(t)
-	p := log.all()[0].(*PanicError)
+	err := log.all()[0]
+	p := new(PanicError)
+	if !errors.As(err, &p) {
+		t.Fatalf("reported %v", err)
+	}
 	if !strings.Contains(string(p.Stack), "transport.explode(") {
 		t.Errorf("the place is not in the stack:\n%s", p.Stack)
 	}
-	if !strings.HasPrefix(p.Error(), "connection 1: panic: at the") {
-		t.Errorf("it says %q", p.Error())
+	if !strings.HasPrefix(err.Error(), "connection 1: panic: at the") {
+		t.Errorf("it says %q", err)
 	}
-	if strings.Contains(p.Error(), "\n") {
-		t.Errorf("%q is more than one line", p.Error())
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("%q is more than one line", err)
 	}
 }
 
-func TestNobodyNeedsToBeToldOfErrors(t *testing.T) {
+func TestServeWithoutOnError(t *testing.T) {
 	fakes, conns := newConns(2)
 	ln := newListener(conns...)
 	failed := 0
@@ -550,7 +557,7 @@ func TestNobodyNeedsToBeToldOfErrors(t *testing.T) {
 		}
 		return nil
 	}
-	s := serve(t, &Server{Scheduler: Sequential(), Handler: HandlerFunc(explode)}, ln)
+	s := serve(t, &Server{Scheduler: Sequential(), Handler: explode}, ln)
 	for len(ln.accepts()) < 4 {
 		runtime.Gosched()
 	}
@@ -562,7 +569,7 @@ func TestNobodyNeedsToBeToldOfErrors(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatFailedInTheQueueCostsNoTime(t *testing.T) {
+func TestAcceptRetriesFailedConnection(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -577,7 +584,7 @@ func TestAConnectionThatFailedInTheQueueCostsNoTime(t *testing.T) {
 				}
 				var log errorLog
 				start := time.Now()
-				s := serve(t, &Server{Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {}), OnError: log.add}, ln)
+				s := serve(t, &Server{Handler: func(context.Context, net.Conn, uint64) {}, OnError: log.add}, ln)
 				synctest.Wait()
 				if fakes[0].ended() != orderly || time.Since(start) != 0 {
 					t.Errorf("after %v the connection has ended %q", time.Since(start), fakes[0].ended())
@@ -593,7 +600,7 @@ func TestAConnectionThatFailedInTheQueueCostsNoTime(t *testing.T) {
 
 var shortages = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}
 
-func TestAShortageIsWaitedOutWithoutSpinning(t *testing.T) {
+func TestShortageBackoff(t *testing.T) {
 	for _, errno := range shortages {
 		t.Run(errno.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -601,7 +608,7 @@ func TestAShortageIsWaitedOutWithoutSpinning(t *testing.T) {
 				ln.fail = func() error { return asOfAccept(errno) }
 				var log errorLog
 				start := time.Now()
-				s := serve(t, &Server{Handler: HandlerFunc(untilDone), OnError: log.add}, ln)
+				s := serve(t, &Server{Handler: untilDone, OnError: log.add}, ln)
 				time.Sleep(time.Minute)
 				synctest.Wait()
 
@@ -654,15 +661,15 @@ func TestAShortageIsWaitedOutWithoutSpinning(t *testing.T) {
 	}
 }
 
-func TestAShortageMayBeOverWhenAConnectionEnds(t *testing.T) {
+func TestShortageEndsWithConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fakes, conns := newConns(2)
 		ln := newListener(conns[0])
-		s := serve(t, &Server{Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
+		s := serve(t, &Server{Handler: func(ctx context.Context, conn net.Conn, number uint64) {
 			if number == 1 {
 				time.Sleep(100*time.Second + 300*time.Millisecond)
 			}
-		})}, ln)
+		}}, ln)
 		synctest.Wait()
 		start := time.Now()
 		ln.fails(func() error {
@@ -690,12 +697,12 @@ func TestAShortageMayBeOverWhenAConnectionEnds(t *testing.T) {
 }
 
 // The ends of connections before the shortage say nothing of it.
-func TestManyEndsBeforeAShortageDoNotMakeItSpin(t *testing.T) {
+func TestShortageAfterManyEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const count = 1000
 		_, conns := newConns(count)
 		ln := newListener(conns...)
-		s := serve(t, &Server{Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {})}, ln)
+		s := serve(t, &Server{Handler: func(context.Context, net.Conn, uint64) {}}, ln)
 		synctest.Wait()
 		ln.fails(func() error { return asOfAccept(syscall.EMFILE) })
 		ln.conns <- &fakeConn{}
@@ -710,7 +717,7 @@ func TestManyEndsBeforeAShortageDoNotMakeItSpin(t *testing.T) {
 
 // At the limit each connection that ends lets one in, and then there is no
 // descriptor again: of that, a line now and then says enough.
-func TestAShortageThatLetsSingleConnectionsThroughIsToldOnceAMinute(t *testing.T) {
+func TestShortageReportsOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const count, pause = 600, time.Second
 		_, conns := newConns(count)
@@ -723,9 +730,9 @@ func TestAShortageThatLetsSingleConnectionsThroughIsToldOnceAMinute(t *testing.T
 			return nil
 		}
 		var log errorLog
-		s := serve(t, &Server{Scheduler: Sequential(), OnError: log.add, Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {
+		s := serve(t, &Server{Scheduler: Sequential(), OnError: log.add, Handler: func(context.Context, net.Conn, uint64) {
 			time.Sleep(pause)
-		})}, ln)
+		}}, ln)
 		time.Sleep(count * pause / 2)
 		synctest.Wait()
 		if got := len(ln.accepts()); got < count/2 {
@@ -738,7 +745,7 @@ func TestAShortageThatLetsSingleConnectionsThroughIsToldOnceAMinute(t *testing.T
 	})
 }
 
-func TestAListenerThatFailsForGoodEndsServe(t *testing.T) {
+func TestListenerFails(t *testing.T) {
 	unknown := errors.New("something else")
 	for _, failure := range []error{net.ErrClosed, asOfAccept(syscall.EBADF), asOfAccept(syscall.EINVAL), asOfAccept(syscall.ENOTSOCK), io.EOF, os.ErrDeadlineExceeded, unknown} {
 		t.Run(failure.Error(), func(t *testing.T) {
@@ -748,11 +755,11 @@ func TestAListenerThatFailsForGoodEndsServe(t *testing.T) {
 				ln := newListener(conns...)
 				var returned atomic.Int32
 				var log errorLog
-				s := serve(t, &Server{OnError: log.add, Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, _ uint64) {
+				s := serve(t, &Server{OnError: log.add, Handler: func(ctx context.Context, conn net.Conn, _ uint64) {
 					<-ctx.Done()
 					time.Sleep(time.Minute) // there is no hurry without a Grace
 					returned.Add(1)
-				})}, ln)
+				}}, ln)
 				synctest.Wait()
 				start := time.Now()
 				ln.fails(func() error { return failure })
@@ -783,12 +790,12 @@ func TestAListenerThatFailsForGoodEndsServe(t *testing.T) {
 	}
 }
 
-func TestAListenerThatFailsForGoodAndAHandlerThatDoesNotEndAreBothTold(t *testing.T) {
+func TestListenerFailsAndHandlerHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fakes, conns := newConns(1)
 		ln := newListener(conns...)
 		never := make(chan struct{})
-		s := serve(t, &Server{Grace: time.Second, Handler: HandlerFunc(func(context.Context, net.Conn, uint64) { <-never })}, ln)
+		s := serve(t, &Server{Grace: time.Second, Handler: func(context.Context, net.Conn, uint64) { <-never }}, ln)
 		synctest.Wait()
 		ln.fails(func() error { return io.EOF })
 		ln.conns <- &fakeConn{}
@@ -845,7 +852,7 @@ func TestShutdown(t *testing.T) {
 				s := serve(t, &Server{
 					Scheduler: NewPool(test.slots),
 					Grace:     test.grace,
-					Handler: HandlerFunc(func(ctx context.Context, _ net.Conn, number uint64) {
+					Handler: func(ctx context.Context, _ net.Conn, number uint64) {
 						<-ctx.Done()
 						after := test.handlers[number-1]
 						if after == never {
@@ -853,7 +860,7 @@ func TestShutdown(t *testing.T) {
 						} else {
 							time.Sleep(after)
 						}
-					}),
+					},
 				}, ln)
 				time.Sleep(12345 * time.Millisecond)
 				synctest.Wait()
@@ -891,15 +898,15 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-func TestServeOfAContextThatIsDoneAcceptsNothing(t *testing.T) {
+func TestServeContextDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, conns := newConns(3)
 		ln := newListener(conns...)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err := (&Server{Handler: HandlerFunc(func(context.Context, net.Conn, uint64) {
+		err := (&Server{Handler: func(context.Context, net.Conn, uint64) {
 			t.Error("a connection was served")
-		})}).Serve(ctx, ln)
+		}}).Serve(ctx, ln)
 		if err != nil || len(ln.accepts()) != 0 || !ln.isClosed() {
 			t.Errorf("Serve: %v, after %d calls of Accept", err, len(ln.accepts()))
 		}
@@ -908,14 +915,14 @@ func TestServeOfAContextThatIsDoneAcceptsNothing(t *testing.T) {
 
 // At the same moment both may have happened, and each may be the answer; but
 // not that nobody was left.
-func TestAHandlerThatReturnsAtTheEndOfTheGraceIsEitherLeftOrNot(t *testing.T) {
+func TestShutdownHandlerReturnsAtGrace(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			_, conns := newConns(1)
-			s := serve(t, &Server{Grace: time.Second, Handler: HandlerFunc(func(ctx context.Context, _ net.Conn, _ uint64) {
+			s := serve(t, &Server{Grace: time.Second, Handler: func(ctx context.Context, _ net.Conn, _ uint64) {
 				<-ctx.Done()
 				time.Sleep(time.Second)
-			})}, newListener(conns...))
+			}}, newListener(conns...))
 			synctest.Wait()
 			s.stop()
 			if err := <-s.result; err != nil && !strings.Contains(err.Error(), "1 left") {
@@ -939,7 +946,7 @@ type equalConn struct{ net.Conn }
 
 func (equalConn) Close() error { return nil }
 
-func TestConnectionsMayBeOfAnyType(t *testing.T) {
+func TestServeConnTypes(t *testing.T) {
 	tests := []struct {
 		name string
 		conn func() net.Conn
@@ -961,11 +968,11 @@ func TestConnectionsMayBeOfAnyType(t *testing.T) {
 							result <- fmt.Errorf("panic: %v", v)
 						}
 					}()
-					srv := Server{Handler: HandlerFunc(func(ctx context.Context, _ net.Conn, number uint64) {
+					srv := Server{Handler: func(ctx context.Context, _ net.Conn, number uint64) {
 						<-ctx.Done()
 						time.Sleep(time.Duration(number) * time.Second)
 						returned.Add(1)
-					})}
+					}}
 					result <- srv.Serve(ctx, ln)
 				}()
 				synctest.Wait()
@@ -982,7 +989,7 @@ func TestConnectionsMayBeOfAnyType(t *testing.T) {
 	}
 }
 
-func TestOverTCPAShutdownResetsWhatIsLeft(t *testing.T) {
+func TestShutdownResetsOverTCP(t *testing.T) {
 	const (
 		grace  = 50 * time.Millisecond
 		served = 3
@@ -995,11 +1002,11 @@ func TestOverTCPAShutdownResetsWhatIsLeft(t *testing.T) {
 	s := serve(t, &Server{
 		Scheduler: NewPool(served),
 		Grace:     grace,
-		Handler: HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+		Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 			io.WriteString(conn, "served")
 			atWork.Done()
 			<-never
-		}),
+		},
 	}, ln)
 	var clients, waiting []*net.TCPConn
 	for range served {
@@ -1057,12 +1064,12 @@ func (l layeredListener) Accept() (net.Conn, error) {
 }
 
 // A leave that was taken would make the reset an orderly end all the same.
-func TestAResetReachesThroughALayer(t *testing.T) {
+func TestShutdownResetsThroughLayer(t *testing.T) {
 	ln, _ := listen(t)
-	s := serve(t, &Server{Handler: HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+	s := serve(t, &Server{Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 		io.ReadFull(conn, make([]byte, 5))
 		panic("at the wrong moment")
-	})}, layeredListener{layeredListener{ln}})
+	}}, layeredListener{layeredListener{ln}})
 	client := dial(t, ln)
 	io.WriteString(client, "hello")
 	got, err := io.ReadAll(client)
@@ -1072,17 +1079,17 @@ func TestAResetReachesThroughALayer(t *testing.T) {
 	s.end(t)
 }
 
-func TestOverTCPAShutdownLetsHandlersEndInGoodOrder(t *testing.T) {
+func TestShutdownOrderlyOverTCP(t *testing.T) {
 	const count = 10
 	ln, _ := listen(t)
 	var atWork sync.WaitGroup
 	atWork.Add(count)
-	s := serve(t, &Server{Grace: time.Minute, Handler: HandlerFunc(func(ctx context.Context, conn net.Conn, number uint64) {
+	s := serve(t, &Server{Grace: time.Minute, Handler: func(ctx context.Context, conn net.Conn, number uint64) {
 		atWork.Done()
 		<-ctx.Done()
 		io.WriteString(conn, "the last word")
 		conn.Close()
-	})}, ln)
+	}}, ln)
 	var clients []*net.TCPConn
 	for range count {
 		clients = append(clients, dial(t, ln))
@@ -1096,25 +1103,25 @@ func TestOverTCPAShutdownLetsHandlersEndInGoodOrder(t *testing.T) {
 	}
 }
 
-func TestServersMayShareASchedulerAndNumbers(t *testing.T) {
+func TestServersShareSchedulerAndNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots = 3
-		var counter Counter
+		counter := NewCounter(0)
 		var atWork atomic.Int32
 		var mu sync.Mutex
 		seen := make(map[uint64]bool)
 		goOn := make(chan struct{})
 		srv := &Server{
 			Scheduler: NewPool(slots),
-			Numbers:   &counter,
-			Handler: HandlerFunc(func(_ context.Context, _ net.Conn, number uint64) {
+			Numbers:   counter,
+			Handler: func(_ context.Context, _ net.Conn, number uint64) {
 				atWork.Add(1)
 				defer atWork.Add(-1)
 				mu.Lock()
 				seen[number] = true
 				mu.Unlock()
 				<-goOn
-			}),
+			},
 		}
 		var running []*serving
 		for range 2 {
@@ -1136,12 +1143,12 @@ func TestServersMayShareASchedulerAndNumbers(t *testing.T) {
 	})
 }
 
-func TestManyConnectionsLeaveNoGoroutine(t *testing.T) {
+func TestServeLeavesNoGoroutine(t *testing.T) {
 	const count, clients = 1000, 10
 	before := goleak.IgnoreCurrent()
 	ln, _ := listen(t)
 	var served atomic.Int32
-	s := serve(t, &Server{Scheduler: NewPool(5), Handler: HandlerFunc(func(_ context.Context, conn net.Conn, number uint64) {
+	s := serve(t, &Server{Scheduler: NewPool(5), Handler: func(_ context.Context, conn net.Conn, number uint64) {
 		served.Add(1)
 		switch number % 4 {
 		case 0:
@@ -1152,7 +1159,7 @@ func TestManyConnectionsLeaveNoGoroutine(t *testing.T) {
 		default:
 			conn.Close()
 		}
-	})}, ln)
+	}}, ln)
 	var wg sync.WaitGroup
 	for range clients {
 		wg.Go(func() {

@@ -15,7 +15,7 @@ import (
 	"github.com/accio-go/accio/transport"
 )
 
-// host is an argument that is a name or an address.
+// host is a name or an address.
 type host string
 
 func (h *host) UnmarshalText(text []byte) error {
@@ -26,13 +26,13 @@ func (h *host) UnmarshalText(text []byte) error {
 		}
 	}
 	if name == "" {
-		return errors.New("a host is a name or an address, not \"\"")
+		return errors.New("must be a name or an address, not \"\"")
 	}
 	*h = host(name)
 	return nil
 }
 
-// port is an argument that is the number of a TCP port or the name of a service.
+// port is the number of a TCP port, or the name of a service.
 type port uint16
 
 func (p *port) UnmarshalText(text []byte) error {
@@ -44,16 +44,15 @@ func (p *port) UnmarshalText(text []byte) error {
 		number = uint16(found)
 	}
 	if err != nil {
-		return fmt.Errorf("a port is a number from 1 to 65535 or the name of a service, not %q", name)
+		return fmt.Errorf("must be a number from 1 to 65535 or the name of a service, not %q", name)
 	}
 	*p = port(number)
 	return nil
 }
 
-// dial connects to one of the server's addresses. It tries them one after the
-// other, and gives each its share of the time that is left. A race between them
-// would be quicker now and then (RFC 8305), but the server would take each
-// connection that loses it for an upload.
+// dial connects to one of the server's addresses. It tries them in turn, and gives each
+// its share of the remaining time. A race between them (RFC 8305) would leave empty
+// uploads on the server.
 func (p *program) dial(ctx context.Context) (net.Conn, error) {
 	within, cancel := context.WithTimeout(ctx, p.ConnectTimeout)
 	defer cancel()
@@ -101,12 +100,12 @@ func (p *program) dialAny(ctx context.Context) (net.Conn, error) {
 	return nil, errors.Join(failed...)
 }
 
-// address is the server's as the user gave it.
+// address returns the address of the server as the user gave it.
 func (p *program) address() string {
 	return net.JoinHostPort(string(p.Host), strconv.Itoa(int(p.Port)))
 }
 
-// server names the server: as the user did, and by address where that differs.
+// server names the server as the user did, with its IP address if that differs.
 func (p *program) server(conn net.Conn) string {
 	addr := p.address()
 	if remote := conn.RemoteAddr().String(); remote != addr {

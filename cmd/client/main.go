@@ -2,9 +2,9 @@
 //
 //	client HOST PORT FILE
 //
-// FILE may be - for standard input. It exits with code 0 only if the server has
-// confirmed: it closed in an orderly way after everything was sent. Otherwise one
-// line on standard error says what went wrong, where, and what to do, and the
+// FILE may be - for standard input. The client exits with code 0 only if the server
+// has confirmed the file: it closed in an orderly way after everything was sent.
+// Otherwise one line on standard error names the error, its place and a remedy. The
 // exit code tells the kind (see --help).
 package main
 
@@ -18,24 +18,37 @@ import (
 
 	"github.com/accio-go/accio/cmd/internal/cli"
 	"github.com/accio-go/accio/stage"
+	"github.com/accio-go/accio/stage/send"
 )
 
 type program struct {
-	cli.Flags
 	secure
-	Host host   `arg:"" name:"HOST" help:"Name or address of the server."`
-	Port port   `arg:"" name:"PORT" help:"TCP port, or the name of a service."`
-	File string `arg:"" name:"FILE" path:"file" help:"File to send, or - for standard input."`
+	Host host
+	Port port
+	File string
 
-	Quiet           bool          `short:"q" help:"Show no progress."`
-	ConnectTimeout  time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to try to connect (default ${default})."`
-	GreetingTimeout time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to wait for each word of the server's handshake (default ${default})."`
-	StallTimeout    time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long the server may take no more data (default ${default})."`
-	ConfirmTimeout  time.Duration `group:"Time-outs:" placeholder:"TIME" default:"10s" positive:"" help:"How long to wait for the server to confirm, once everything is sent (default ${default}). To make a very large file durable can take longer."`
+	Quiet           bool
+	ConnectTimeout  time.Duration
+	GreetingTimeout time.Duration
+	StallTimeout    time.Duration
+	ConfirmTimeout  time.Duration
 }
 
-// Exit codes, beside 0, that of a failure without one of its own, and that of
-// wrong arguments.
+// Flags adds the flags.
+func (p *program) Flags(f *cli.FlagSet) {
+	f.Argument(cli.Text(&p.Host), "HOST", "Name or address of the server.")
+	f.Argument(cli.Text(&p.Port), "PORT", "TCP port, or the name of a service.")
+	f.Argument(cli.File(&p.File), "FILE", "File to send, or - for standard input.")
+	f.Group("Flags").Add(cli.Bool(&p.Quiet), "quiet", "q", "Show no progress.")
+	p.secure.Flags(f)
+	g := f.Group("Time-outs")
+	g.Add(cli.Duration(&p.ConnectTimeout, 10*time.Second, 1), "connect-timeout", "", "Connect within `TIME`.")
+	g.Add(cli.Duration(&p.GreetingTimeout, 10*time.Second, 1), "greeting-timeout", "", "Wait `TIME` for each message of the server's handshake.")
+	g.Add(cli.Duration(&p.StallTimeout, 10*time.Second, 1), "stall-timeout", "", "Wait `TIME` for the server to take more data.")
+	g.Add(cli.Duration(&p.ConfirmTimeout, 10*time.Second, 1), "confirm-timeout", "", "Wait `TIME` for the confirmation after everything is sent. A very large file can take longer.")
+}
+
+// Exit codes besides those of package cli.
 const (
 	exitSource  = 3
 	exitConnect = 4
@@ -56,16 +69,16 @@ var exits = []cli.Item{
 }
 
 func main() {
-	cli.Main(&program{}, cli.Program{
+	cli.Main(new(program), cli.Program{
 		Name:    "client",
 		Summary: "Send a file by the Accio protocol.",
 		Examples: []cli.Item{
 			{"$0 localhost 5000 README.md", "send a file"},
-			{"tar c dir | $0 --confirm-timeout=1m example.org 5000 -", "send what another program writes, and wait up to a minute for the server to have it safe"},
+			{"tar c dir | $0 --confirm-timeout=1m example.org 5000 -", "send the output of another program, and wait up to a minute for the confirmation"},
 		},
 		Config:  "quiet = true\nconnect-timeout = \"3s\"\n",
 		Exits:   exits,
-		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT", "stop the program, within a second; the server does not keep what it has, unless it has everything"}},
+		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT", "stop the program within a second; the server discards an incomplete file"}},
 	})
 }
 
@@ -89,7 +102,7 @@ func (p *program) Run(ctx context.Context) error {
 	if conn, err = p.encrypt(ctx, conn, config); err != nil {
 		return err
 	}
-	sender := stage.Sender{
+	sender := send.Sender{
 		Script:   stage.Accio.Mirror(),
 		Greeting: p.GreetingTimeout,
 		Stall:    p.StallTimeout,
@@ -105,7 +118,7 @@ func (p *program) Run(ctx context.Context) error {
 	return p.explain(err, server)
 }
 
-// open opens what is to be sent, and says how large it is: -1 if nobody knows.
+// open opens the file, and returns its size: -1 if it is unknown.
 func open(name string) (file *os.File, size int64, err error) {
 	if name == "-" {
 		file = stdin()
@@ -124,10 +137,9 @@ func open(name string) (file *os.File, size int64, err error) {
 	return file, -1, nil
 }
 
-// stdin is standard input, opened once more if it has to be waited for: as a
-// pipe or a terminal from which a read can be given up. That takes O_NONBLOCK,
-// which all who have a file open by the same open(2) share, the user's shell
-// among them. Where there is no such way to open it, it stays what it is.
+// stdin returns standard input. A pipe or a terminal is opened again with O_NONBLOCK, so
+// that a read can be interrupted: all descriptors of one open(2) share that flag, and
+// the user's shell has one of them.
 func stdin() *os.File {
 	fi, err := os.Stdin.Stat()
 	if err == nil && fi.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
@@ -138,39 +150,39 @@ func stdin() *os.File {
 	return os.Stdin
 }
 
-// explain says what became of the upload, and what the user can do.
+// explain adds the state of the upload and a hint for the user.
 func (p *program) explain(err error, server string) error {
-	var failed *stage.SendError
+	var failed *send.Error
 	if !errors.As(err, &failed) {
 		return err
 	}
 	file := p.File
 	sent := fmt.Sprintf("after %d bytes of %s were sent", failed.Sent, file)
 	switch {
-	case errors.Is(err, stage.ErrShutdown) && failed.Step == stage.StepConfirm:
+	case errors.Is(err, stage.ErrShutdown) && failed.Step == send.Confirm:
 		return fmt.Errorf("%s: stopped when all %d bytes of %s were sent, but nothing was confirmed", server, failed.Sent, file)
 	case errors.Is(err, stage.ErrShutdown):
 		return fmt.Errorf("%s: stopped %s; the server will not keep them", server, sent)
-	case errors.Is(err, stage.ErrSource):
+	case errors.Is(err, send.ErrSource):
 		return cli.Exit(exitSource, fmt.Errorf("%s: %w, %s; the server will not keep them", server, failed.Err, sent))
-	case failed.Step == stage.StepHandshake && errors.Is(err, errTLS):
+	case failed.Step == send.Handshake && errors.Is(err, errTLS):
 		return cli.Exit(exitConnect, fmt.Errorf("%s: in the handshake: %w; does the server want another certificate (--tls-cert)?", server, failed.Err))
-	case failed.Step == stage.StepHandshake && errors.Is(err, stage.ErrReset):
+	case failed.Step == send.Handshake && errors.Is(err, stage.ErrReset):
 		return cli.Exit(exitBroken, fmt.Errorf("%s: in the handshake: %w; try again", server, failed.Err))
-	case failed.Step == stage.StepHandshake && !p.TLS && (errors.Is(err, stage.ErrIdle) || errors.Is(err, stage.ErrGone)):
-		// A server that speaks TLS waits for the client's first word, and may give up first.
+	case failed.Step == send.Handshake && !p.TLS && (errors.Is(err, stage.ErrIdle) || errors.Is(err, send.ErrGone)):
+		// A server that speaks TLS waits for the client, and may give up first.
 		return cli.Exit(exitServer, fmt.Errorf("%s: in the handshake: %w; is it an Accio server, with a place free, and does it want TLS (--tls)?", server, failed.Err))
-	case failed.Step == stage.StepHandshake:
+	case failed.Step == send.Handshake:
 		return cli.Exit(exitServer, fmt.Errorf("%s: in the handshake: %w; is it an Accio server, with a place free?", server, failed.Err))
-	case failed.Step == stage.StepConfirm && errors.Is(err, stage.ErrIdle):
+	case failed.Step == send.Confirm && errors.Is(err, stage.ErrIdle):
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but nothing was confirmed: %w; a large file may need a longer --confirm-timeout", server, failed.Sent, file, failed.Err))
-	case failed.Step == stage.StepConfirm && errors.Is(err, stage.ErrProtocol):
+	case failed.Step == send.Confirm && errors.Is(err, stage.ErrProtocol):
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but nothing was confirmed: %w; is it an Accio server?", server, failed.Sent, file, failed.Err))
-	case failed.Step == stage.StepConfirm:
+	case failed.Step == send.Confirm:
 		return cli.Exit(exitConfirm, fmt.Errorf("%s: all %d bytes of %s were sent, but the server did not keep them: %w; its log may say why", server, failed.Sent, file, failed.Err))
 	case errors.Is(err, stage.ErrProtocol):
 		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; is it an Accio server?", server, failed.Err, sent))
-	case errors.Is(err, stage.ErrGone):
+	case errors.Is(err, send.ErrGone):
 		return cli.Exit(exitServer, fmt.Errorf("%s: %w, %s; was it stopped, or kept waiting for over 10 seconds?", server, failed.Err, sent))
 	default:
 		return cli.Exit(exitBroken, fmt.Errorf("%s: %w, %s; try again", server, failed.Err, sent))

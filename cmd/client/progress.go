@@ -11,9 +11,8 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// showProgress shows how much of size bytes has been sent (-1: nobody knows how
-// many there are) on a terminal, until the function that it returns is called.
-// Where out is no terminal it shows nothing.
+// showProgress shows the bytes sent, out of size (-1 if unknown), until finish is called.
+// It shows nothing if out is not a terminal.
 func showProgress(out *os.File, sent *stage.Counter, size int64) (finish func()) {
 	if !term.IsTerminal(int(out.Fd())) {
 		return func() {}
@@ -55,5 +54,5 @@ func showProgress(out *os.File, sent *stage.Counter, size int64) (finish func())
 	}
 }
 
-// refresh is how often the bar is drawn.
+// refresh is the time between two updates of the bar.
 const refresh = 100 * time.Millisecond

@@ -11,22 +11,31 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/accio-go/accio/cmd/internal/cli"
-	"github.com/accio-go/accio/stage"
+	"github.com/accio-go/accio/stage/send"
 )
 
-// secure are the flags of TLS.
+// secure holds the flags for TLS.
 type secure struct {
-	TLS           bool   `name:"tls" group:"TLS:" help:"Speak TLS (1.2 or 1.3). The server's certificate is always verified."`
-	TLSCA         string `name:"tls-ca" path:"file" group:"TLS:" placeholder:"FILE" help:"Trust the server's certificate if one of the certificates in FILE, in PEM, has signed it, instead of one of the system's."`
-	TLSServerName string `name:"tls-server-name" group:"TLS:" placeholder:"NAME" help:"Name, or address, that the server's certificate is to be for, instead of HOST."`
-	TLSCert       string `name:"tls-cert" path:"file" group:"TLS:" placeholder:"FILE" help:"Certificate to show to the server, in PEM, followed by those between it and a root."`
-	TLSKey        string `name:"tls-key" path:"file" group:"TLS:" placeholder:"FILE" help:"The private key of that certificate, in PEM."`
+	TLS           bool
+	TLSCA         string
+	TLSServerName string
+	TLSCert       string
+	TLSKey        string
 }
 
-// Validate returns an error if the flags do not go together.
+// Flags adds the flags.
+func (s *secure) Flags(f *cli.FlagSet) {
+	g := f.Group("TLS")
+	g.Add(cli.Bool(&s.TLS), "tls", "", "Speak TLS (1.2 or 1.3). The client always verifies the certificate of the server.")
+	g.Add(cli.File(&s.TLSCA), "tls-ca", "", "Trust the certificates signed by one of the certificates in `FILE`, in PEM, instead of those of the system.")
+	g.Add(cli.String(&s.TLSServerName), "tls-server-name", "", "Expect a certificate for the name or address `NAME` instead of HOST.")
+	g.Add(cli.File(&s.TLSCert), "tls-cert", "", "Present the certificate in `FILE`, in PEM, followed by the intermediate certificates.")
+	g.Add(cli.File(&s.TLSKey), "tls-key", "", "Read the private key of that certificate from `FILE`, in PEM.")
+}
+
+// Validate returns an error if the flags do not fit together.
 func (p *program) Validate() error {
 	s := &p.secure
 	for _, f := range []struct{ name, value string }{
@@ -39,7 +48,7 @@ func (p *program) Validate() error {
 	return cli.CertAndKey(s.TLSCert, s.TLSKey)
 }
 
-// config is what the flags say, of a server of that name; nil without --tls.
+// config returns the configuration for a server of that name; nil without --tls.
 func (s *secure) config(host string) (*tls.Config, error) {
 	if !s.TLS {
 		return nil, nil
@@ -58,7 +67,7 @@ func (s *secure) config(host string) (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("--tls-ca: there is no certificate in %s", s.TLSCA)
+			return nil, fmt.Errorf("--tls-ca: no certificate in %s", s.TLSCA)
 		}
 	}
 	if s.TLSCert != "" {
@@ -71,17 +80,12 @@ func (s *secure) config(host string) (*tls.Config, error) {
 	return config, nil
 }
 
-// encrypt has conn, which becomes its own, speak TLS; nothing is done if config is nil.
+// encrypt performs the TLS handshake. It takes over conn, and returns it if config is nil.
 func (p *program) encrypt(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
 	if config == nil {
 		return conn, nil
 	}
-	under, ok := conn.(*net.TCPConn)
-	if !ok {
-		return nil, fmt.Errorf("a %T cannot speak TLS", conn)
-	}
-	under.SetLinger(0) // until there is something that an orderly close could confirm
-	w := newWire(under, p.StallTimeout)
+	w := &wire{Conn: send.NewConn(conn, p.StallTimeout)} // a close now is a reset
 	c := &tlsConn{tls.Client(w, config), w}
 	within, cancel := context.WithTimeout(ctx, p.GreetingTimeout)
 	defer cancel()
@@ -89,7 +93,7 @@ func (p *program) encrypt(ctx context.Context, conn net.Conn, config *tls.Config
 	if err == nil {
 		return c, nil
 	}
-	under.Close()
+	w.Close()
 	server := p.server(conn)
 	var untrusted *tls.CertificateVerificationError
 	var foreign tls.RecordHeaderError
@@ -108,11 +112,11 @@ func (p *program) encrypt(ctx context.Context, conn net.Conn, config *tls.Config
 	return nil, cli.Exit(exitConnect, fmt.Errorf("%s: in the handshake of TLS: %w; does the server want another certificate (--tls-cert)?", server, err))
 }
 
-// errTLS is what goes wrong with TLS, rather than with the connection under it: an alert
-// of the server's, say, which may want another certificate.
+// errTLS is an error of TLS rather than of the connection, such as an alert: the server
+// may want another certificate.
 var errTLS = errors.New("TLS failed")
 
-// tlsConn is a connection that says so of errors.
+// tlsConn marks errors of TLS with errTLS.
 type tlsConn struct {
 	*tls.Conn
 	wire *wire
@@ -135,38 +139,28 @@ func (c *tlsConn) explain(err error) error {
 	return fmt.Errorf("%w: %w", errTLS, err)
 }
 
-// wire is the connection under that of TLS. The limit of how long the server may take no
-// byte is kept here: a write of TLS that a deadline has cut short can be neither told from
-// one that has not begun, nor tried again.
+// wire is the connection under TLS. It keeps its own errors, to tell them from errors of
+// TLS.
 type wire struct {
 	net.Conn
-	out *stage.Writer
 
 	mu       sync.Mutex
-	ended    bool  // no write is to wait any longer
-	readErr  error // by which the direction has failed for good
+	readErr  error
 	writeErr error
 }
 
-func newWire(conn *net.TCPConn, stall time.Duration) *wire {
-	w := &wire{Conn: conn}
-	w.out = stage.NewWriter(conn, wireGate{stage.NewStallGate(stallConn{conn, w}, stall), w})
-	return w
-}
-
-// NetConn returns the connection, which is the system's.
+// NetConn returns the wrapped connection.
 func (w *wire) NetConn() net.Conn { return w.Conn }
 
-// Read reads what is encrypted. The end of the stream is no end here but a fault: who
-// ends it in an orderly way says so within TLS (RFC 8446, section 6.1), and package
-// crypto/tls would overlook that nobody has.
+// Read reads encrypted bytes. The end of the stream is an error here: an orderly server
+// sends close_notify first (RFC 8446, section 6.1), and crypto/tls tolerates its absence.
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, err
 	}
 	if err == io.EOF {
-		err = fmt.Errorf("it closed without a word of TLS (close_notify): %w", io.ErrUnexpectedEOF)
+		err = fmt.Errorf("the server closed without close_notify of TLS: %w", io.ErrUnexpectedEOF)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -175,7 +169,7 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
-	n, err := w.out.Write(p)
+	n, err := w.Conn.Write(p)
 	if err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -184,58 +178,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// failed reports whether err is one of this connection's own.
+// failed reports whether err is an error of this connection.
 func (w *wire) failed(err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.readErr != nil && errors.Is(err, w.readErr) || w.writeErr != nil && errors.Is(err, w.writeErr)
-}
-
-func (w *wire) SetDeadline(t time.Time) error {
-	return errors.Join(w.SetReadDeadline(t), w.SetWriteDeadline(t))
-}
-
-// SetWriteDeadline ends writes if t has passed, for good. What is in the future is what
-// the limit of this connection is for.
-func (w *wire) SetWriteDeadline(t time.Time) error {
-	if t.IsZero() || t.After(time.Now()) {
-		return nil
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ended = true
-	return w.Conn.SetWriteDeadline(t)
-}
-
-// stallConn is the connection with the write deadline of its limit.
-type stallConn struct {
-	*net.TCPConn
-	wire *wire
-}
-
-func (c stallConn) SetWriteDeadline(t time.Time) error {
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
-	if c.wire.ended {
-		return nil
-	}
-	return c.TCPConn.SetWriteDeadline(t)
-}
-
-// wireGate keeps the limit, and does not try again what has been ended.
-type wireGate struct {
-	*stage.StallGate
-	wire *wire
-}
-
-func (g wireGate) Passed(n int, err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		g.wire.mu.Lock()
-		ended := g.wire.ended
-		g.wire.mu.Unlock()
-		if ended {
-			return net.ErrClosed
-		}
-	}
-	return g.StallGate.Passed(n, err)
 }

@@ -3,10 +3,10 @@
 //
 //	conform --server-s 'python3 server-s.py' --server 'python3 server.py' --client 'python3 client.py'
 //
-// It runs the commands it is given, as one would start them from a shell, and
-// prints which criteria hold and which do not, with what was expected and what was
-// seen. Any of the three may be left out. It exits with code 0 only if all required
-// criteria hold that are asked; --help tells the other codes.
+// It runs the commands as from a shell, and prints the criteria that hold and those
+// that do not, with the expected and the observed behaviour. Each of the three flags
+// can be omitted. The exit code is 0 only if all selected required criteria hold;
+// --help lists the other codes.
 package main
 
 import (
@@ -14,88 +14,100 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
 	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/accio-go/accio/cmd/internal/cli"
 	"github.com/accio-go/accio/integration/conformance"
 )
 
-// Exit codes besides those that all programs have.
+// exitUnknown is the exit code of a run without a verdict.
 const exitUnknown = 3
 
 type program struct {
-	cli.Flags
-	ServerS  *string       `name:"server-s" group:"Programs:" placeholder:"COMMAND" help:"How to start the server-s. The port is added."`
-	Server   *string       `group:"Programs:" placeholder:"COMMAND" help:"How to start the server. The port and a directory are added."`
-	Client   *string       `group:"Programs:" placeholder:"COMMAND" help:"How to start the client. Host, port and file are added."`
-	List     bool          `group:"Criteria:" help:"List the criteria, of the programs that are given or of all."`
-	Markdown bool          `group:"Criteria:" help:"List them as a table in Markdown."`
-	Only     []string      `group:"Criteria:" placeholder:"PATTERN" help:"Try only criteria whose names match, such as 'server/*-mib-*' or 'silence-*', or not those after an exclamation mark, as in '!*-lossy-network'. May be repeated."`
-	Timeout  time.Duration `group:"Criteria:" placeholder:"TIME" default:"2m" positive:"" help:"How long one criterion may take (default ${default}). What takes longer is not judged."`
-	Parallel *int          `group:"Criteria:" placeholder:"N" positive:"" help:"How many criteria to try at the same time: with 1 it takes ten minutes. Otherwise it is twice the number of processors, and those that only wait."`
-	JSON     string        `name:"json" path:"file" group:"Reports:" placeholder:"FILE" help:"Write the report as JSON, too. - is standard output, in place of the one for people."`
-	JUnit    string        `name:"junit" path:"file" group:"Reports:" placeholder:"FILE" help:"Write the report as JUnit XML, too. - is standard output, in place of the one for people."`
+	Commands map[conformance.Program]string
+	List     bool
+	Markdown bool
+	Only     []string
+	Timeout  time.Duration
+	Parallel int
+	JSON     string
+	JUnit    string
 }
 
+// Flags adds the flags.
+func (p *program) Flags(f *cli.FlagSet) {
+	p.Commands = make(map[conformance.Program]string)
+	g := f.Group("Programs")
+	g.Add(command{p.Commands, conformance.ServerS}, "server-s", "", "Start the server-s with `COMMAND` and a port.")
+	g.Add(command{p.Commands, conformance.Server}, "server", "", "Start the server with `COMMAND`, a port and a directory.")
+	g.Add(command{p.Commands, conformance.Client}, "client", "", "Start the client with `COMMAND`, a host, a port and a file.")
+	g = f.Group("Criteria")
+	g.Add(cli.Bool(&p.List), "list", "", "List the criteria of the given programs, or of all.")
+	g.Add(cli.Bool(&p.Markdown), "markdown", "", "List them as a table in Markdown.")
+	g.Add(cli.List(&p.Only), "only", "", "Try only criteria whose names match `PATTERN`, such as 'server/*-mib-*' or 'silence-*'. A pattern after an exclamation mark, such as '!*-lossy-network', excludes criteria. Repeat the flag, or separate patterns by commas.")
+	g.Add(cli.Duration(&p.Timeout, 2*time.Minute, 1), "timeout", "", "Limit each criterion to `TIME`. A criterion that takes longer is not judged.")
+	g.Add(cli.Int(&p.Parallel, 0, 1, math.MaxInt32), "parallel", "", "Try `N` criteria at the same time: with 1 a run takes ten minutes. The default is twice the number of processors, plus all criteria that only wait.")
+	g = f.Group("Reports")
+	g.Add(cli.File(&p.JSON), "json", "", "Also write the report as JSON to `FILE`. - is standard output, and replaces the text.")
+	g.Add(cli.File(&p.JUnit), "junit", "", "Also write the report as JUnit XML to `FILE`. - is standard output, and replaces the text.")
+}
+
+// command is the value of a flag that starts a program. An empty command counts as given.
+type command struct {
+	all     map[conformance.Program]string
+	program conformance.Program
+}
+
+func (c command) Set(text string) error { c.all[c.program] = text; return nil }
+func (c command) String() string        { return c.all[c.program] }
+func (c command) Type() string          { return "string" }
+
 func main() {
-	cli.Main(&program{}, cli.Program{
+	cli.Main(new(program), cli.Program{
 		Name:    "conform",
-		Summary: "Grade programs that speak the Accio protocol: run them, and judge them from outside.",
+		Summary: "Grade programs that speak the Accio protocol: run them, and test them from outside.",
 		Examples: []cli.Item{
 			{"$0 --server 'python3 server.py'", "grade a server"},
-			{"$0 --client ./client --only '!*-lossy-network' --json report.json", "grade a client, but not by networks that lose packets, and write a report for programs"},
+			{"$0 --client ./client --only '!*-lossy-network' --json report.json", "grade a client without the lossy networks, and write a JSON report"},
 		},
 		Config: "server = \"python3 server.py\"\nonly = [\"silence-*\", \"files/*\"]\n",
 		Exits: []cli.Item{
-			{"0", "all required criteria hold that are asked"},
-			{"1", "some do not"},
-			{"2", "the arguments make no sense"},
-			{"3", "it cannot be said: some required ones cannot be tried here (take them away by --only '!PATTERN'), the run was interrupted, or something failed that has nothing to do with the programs"},
+			{"0", "all selected required criteria hold"},
+			{"1", "some of them do not"},
+			{"2", "the arguments are wrong"},
+			{"3", "unknown: some required criteria cannot be tried here (exclude them by --only '!PATTERN'), the run was interrupted, or something other than the programs failed"},
 		},
-		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT, SIGHUP", "interrupt the run, and end the programs that it has started"}},
+		Signals: []cli.Item{{"SIGINT, SIGTERM, SIGQUIT, SIGHUP", "interrupt the run, and end the programs under test"}},
 	})
 }
 
-// Validate refuses arguments that make no sense; kong calls it.
-func (p *program) Validate(kctx *kong.Context) error {
+// Validate returns an error if the flags do not fit together.
+func (p *program) Validate() error {
 	list := p.List || p.Markdown
-	if len(p.commands()) == 0 && !list {
+	if len(p.Commands) == 0 && !list {
 		return fmt.Errorf("give at least one of --server-s, --server and --client, or --list")
 	}
 	if list && (p.JSON != "" || p.JUnit != "") {
-		return fmt.Errorf("--list makes no report")
+		return fmt.Errorf("--list writes no report")
 	}
 	if p.JSON != "" && p.JSON == p.JUnit {
-		return fmt.Errorf("--json and --junit are to be written to different files, not both to %s", p.JSON)
+		return fmt.Errorf("--json and --junit need different files, not both %s", p.JSON)
 	}
 	if p.Only != nil && (len(p.Only) == 0 || slices.Contains(p.Only, "")) {
-		return fmt.Errorf("--only is to be followed by a pattern, not by nothing; --list shows the names")
+		return fmt.Errorf("--only needs a pattern; --list shows the names")
 	}
 	_, err := p.selected()
 	return err
 }
 
-func (p *program) commands() map[conformance.Program]string {
-	all := make(map[conformance.Program]string)
-	for name, command := range map[conformance.Program]*string{
-		conformance.ServerS: p.ServerS, conformance.Server: p.Server, conformance.Client: p.Client,
-	} {
-		if command != nil {
-			all[name] = *command
-		}
-	}
-	return all
-}
-
 func (p *program) selected() ([]conformance.Criterion, error) {
 	programs := slices.Clone(conformance.Programs)
-	if given := p.commands(); len(given) > 0 {
+	if given := p.Commands; len(given) > 0 {
 		programs = slices.DeleteFunc(programs, func(name conformance.Program) bool {
 			_, ok := given[name]
 			return !ok
@@ -115,15 +127,15 @@ func (p *program) Run(ctx context.Context) error {
 		}
 		return cli.Shown(conformance.WriteList(os.Stdout, criteria))
 	}
-	// What this program ignores, those that it starts would ignore as well.
+	// The programs under test would inherit an ignored SIGPIPE.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGHUP) { // as by nohup
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
-	// Before anything is tried: a run is not to be lost for a misspelt name. What
-	// is there from an earlier run is not to be taken for the report of this one.
+	// First, so that a misspelt name does not waste a run. An old report must not pass
+	// for that of this run, so these files are truncated.
 	var files []*os.File
 	judged := false
 	defer func() {
@@ -140,13 +152,11 @@ func (p *program) Run(ctx context.Context) error {
 	}
 
 	suite := conformance.Suite{
-		Commands: p.commands(),
+		Commands: p.Commands,
 		Only:     p.Only,
 		Timeout:  p.Timeout,
+		Parallel: p.Parallel,
 		Alone:    true,
-	}
-	if p.Parallel != nil {
-		suite.Parallel = *p.Parallel
 	}
 	done := func() {}
 	if terminal(os.Stderr) {
@@ -158,7 +168,7 @@ func (p *program) Run(ctx context.Context) error {
 	case errors.Is(err, conformance.ErrCommand), errors.Is(err, conformance.ErrSelection):
 		return cli.Exit(cli.ExitUsage, err)
 	case ctx.Err() != nil && err != nil:
-		return cli.Exit(exitUnknown, fmt.Errorf("interrupted (%w): there is no report", err))
+		return cli.Exit(exitUnknown, fmt.Errorf("interrupted (%w) without a report", err))
 	case err != nil:
 		return cli.Exit(exitUnknown, err)
 	}
@@ -186,8 +196,8 @@ func (p *program) Run(ctx context.Context) error {
 	return nil
 }
 
-// create opens a file for a report, - being standard output. Without a name there
-// is none.
+// create opens a file for a report. The name - is standard output. Without a name it
+// returns nil.
 func create(name string) (*os.File, error) {
 	switch name {
 	case "":
@@ -198,8 +208,7 @@ func create(name string) (*os.File, error) {
 	return os.Create(name)
 }
 
-// discard removes the files of reports that there will not be, but what is no plain
-// file.
+// discard removes unfinished reports, unless they are devices or pipes.
 func discard(files []*os.File) {
 	for _, f := range files {
 		if f == nil || f == os.Stdout {
@@ -212,8 +221,7 @@ func discard(files []*os.File) {
 	}
 }
 
-// progress shows on a terminal how far a run is. What is shown goes away when the
-// run is done.
+// progress shows the progress of a run on a terminal. The function done clears it.
 func progress(w io.Writer) (step func(conformance.Result), done func()) {
 	const clearLine = "\r\x1b[K" // ECMA-48
 	n := 0

@@ -6,9 +6,9 @@
 // The connections are numbered from 1 in order of acceptance, and connection N
 // becomes FILE-DIR/N.file: the whole payload, or ERROR if the client was silent
 // for over 10 seconds, did not follow the protocol, or was cut off. A file
-// appears under its name whole, and only when it is safe on the disk. It runs
-// until a SIGINT, SIGTERM or SIGQUIT, and then exits with code 0. Flags set more
-// limits, and have the numbers go on where an earlier run has ended.
+// appears under its name whole, and only when it is safe on the disk. The server
+// runs until SIGINT, SIGTERM or SIGQUIT, and then exits with code 0. Flags set more
+// limits, and can continue the numbers of an earlier run.
 package main
 
 import (
@@ -22,63 +22,68 @@ import (
 	"github.com/accio-go/accio/cmd/internal/admin"
 	"github.com/accio-go/accio/cmd/internal/cli"
 	"github.com/accio-go/accio/cmd/internal/hook"
+	"github.com/accio-go/accio/cmd/internal/serve"
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/follow"
 	"github.com/accio-go/accio/stage"
 	"github.com/accio-go/accio/transport"
 )
 
 type program struct {
-	cli.Flags
-	cli.Checks
-	cli.Limits
-	cli.TLS
-	cli.Proxies
-	cli.Logs
-	Port    cli.Port `arg:"" name:"PORT" help:"TCP port to listen on, from 1 to 65535."`
-	FileDir string   `arg:"" name:"FILE-DIR" path:"dir" help:"Directory to save the files in. It is created if it is missing."`
+	serve.Server
+	FileDir       string
+	Durability    fs.Durability
+	MaxConns      int
+	MaxConnsPerIP int
+	MinFree       cli.Size
+	Continue      bool
+	Hooks         hook.Options
+	Follow        bool
+}
 
-	Durability fs.Durability `group:"Storage:" enum:"full,file,none" placeholder:"full|file|none" default:"full" help:"What survives a loss of power once a client has its confirmation: the file under its name (full), its content but perhaps not its name (file), or nothing for certain (none). It is ${default} unless it is set."`
-
-	MaxConns      int      `group:"Limits:" placeholder:"N" help:"How many clients are served at a time, if the limit on open files allows as many. Others wait. 0 means as many as that allows (default)."`
-	MaxConnsPerIP int      `name:"max-conns-per-ip" group:"Limits:" placeholder:"N" help:"How many of them may come from one IP address. 0 means no limit (default)."`
-	MinFree       cli.Size `group:"Storage:" placeholder:"SIZE" help:"What is to be left free on the disk of FILE-DIR, such as 1GiB. 0 means nothing (default)."`
-	Continue      bool     `group:"Storage:" help:"Number the files on from the highest N.file that is there, instead of from 1, and replace no file."`
-
-	Hooks  hook.Flags    `embed:""`
-	Admin  admin.Options `embed:""`
-	Follow bool          `group:"Admin:" help:"Let uploads be read at the admin address while they arrive. They pass through user space then, which costs processor time."`
+// Flags adds the flags.
+func (p *program) Flags(f *cli.FlagSet) {
+	p.Server.Flags(f)
+	f.Argument(cli.Dir(&p.FileDir), "FILE-DIR", "Directory for the files. The server creates it if it is missing.")
+	g := f.Group("Limits")
+	g.Add(cli.Int(&p.MaxConns, 0, 0, math.MaxInt32), "max-conns", "", "Serve at most `N` clients at a time. Others wait. 0 means as many as the limit on open files allows (default).")
+	g.Add(cli.Int(&p.MaxConnsPerIP, 0, 0, math.MaxInt32), "max-conns-per-ip", "", "Serve at most `N` clients from one IP address at a time. 0 means no limit (default).")
+	g = f.Group("Storage")
+	p.Durability = fs.Full
+	g.Add(cli.Enum((*string)(&p.Durability), "full", "file", "none"), "durability", "", "Choose the `LEVEL` of safety against a loss of power once a client has its confirmation: full (the file under its name), file (its content, but perhaps not its name) or none.")
+	g.Add(cli.Text(&p.MinFree), "min-free", "", "Leave `SIZE`, such as 1GiB, free on the disk of FILE-DIR. 0 means nothing (default).")
+	g.Add(cli.Bool(&p.Continue), "continue", "", "Continue the numbers after the highest N.file, instead of from 1, and replace no file.")
+	p.Hooks.Flags(f)
+	f.Group("Admin").Add(cli.Bool(&p.Follow), "follow", "", "Serve uploads at the admin address while they arrive. They then pass through user space, which costs processor time.")
 }
 
 var about = cli.Program{
 	Name:    "server",
 	Summary: "Receive streams by the Accio protocol, many at a time, and save each as FILE-DIR/N.file: whole, or ERROR.",
 	Examples: []cli.Item{
-		{"$0 5000 ./save", "save what is sent to port 5000 as save/1.file, save/2.file and so on"},
-		{"$0 --max-size=10MiB --min-free=1GiB --drain=1m 5000 ./save", "take no more than 10 MiB of each client, leave 1 GiB free, and let clients finish before a stop"},
-		{"$0 --config=accio.toml --check", "say whether a file has all that the program needs"},
+		{"$0 5000 ./save", "save streams to port 5000 as save/1.file, save/2.file and so on"},
+		{"$0 --max-size=10MiB --min-free=1GiB --drain=1m 5000 ./save", "limit each client to 10 MiB, leave 1 GiB free, and let clients finish before a stop"},
+		{"$0 --config=accio.toml --check", "check a configuration file"},
 	},
 	Config:  "port = 5000\nfile-dir = \"/srv/accio\"\nmax-size = \"10MiB\"\nmax-conns = 100\ndrain = \"1m\"\ncontinue = true\n",
 	Exits:   cli.ServerExits,
 	Signals: cli.ServerSignals,
 }
 
-func main() { cli.Main(&program{}, about) }
+func main() { cli.Main(new(program), about) }
 
-// Validate is called when the flags are read.
+// Validate returns an error if the flags do not fit together.
 func (p *program) Validate() error {
 	if p.Follow && p.Admin.Address == "" {
-		return cli.FlagError("follow", errors.New("it needs --admin, where uploads are to be read"))
+		return cli.FlagError("follow", errors.New("it needs --admin"))
 	}
-	if err := p.Admin.ValidateAdmin(p.Port); err != nil {
-		return err
-	}
-	return p.ValidateTLS()
+	return p.Server.Validate()
 }
 
-// Check says whether Run could begin.
+// Check returns the reasons why Run would fail.
 func (p *program) Check(ctx context.Context) error {
 	_, err := p.slots()
-	errs := []error{p.Port.Check(), p.CheckTLS(), cli.CheckDir(p.FileDir, int64(p.MinFree)), p.Hooks.Check(ctx), p.Admin.Check(ctx), err}
+	errs := []error{p.Server.Check(ctx), serve.CheckDir(p.FileDir, int64(p.MinFree)), p.Hooks.Check(ctx), err}
 	if _, err := os.Stat(p.FileDir); err == nil {
 		_, err := p.numbers()
 		errs = append(errs, err)
@@ -86,132 +91,121 @@ func (p *program) Check(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Warning says whether fewer clients would be served at a time than somebody may expect.
+// Warning returns an error if the server has fewer slots than the user may expect.
 func (p *program) Warning() error {
 	slots, err := p.slots()
 	if err != nil {
-		return nil // Check says so
+		return nil // Check returns it
 	}
 	return p.scarce(slots)
 }
 
-// A connection that is being saved holds two descriptors: its own and its
-// file's.
-const descriptorsPerConn = 2
-
-// fewSlots is less than anybody would have set the limit on open files for.
-const fewSlots = 10
-
 func (p *program) Run(ctx context.Context) error {
-	drained, release := p.Drained(ctx)
-	defer release()
-	var reload cli.Reloader
-	reload.OnConfig(p, func() cli.Reconfigurable { return new(program) }, about)
-	// With a wrong certificate nobody is to find the port open.
-	secure, err := p.TLS.Stage(p.HandshakeTimeout, &reload)
+	run, err := p.Start(ctx, about.Name, func() cli.Command { return new(program) })
 	if err != nil {
 		return err
 	}
-	ln, err := cli.Listen(ctx, p.Port)
-	if err != nil {
-		return err
-	}
-	defer ln.Close()
-	// What can fail without the directory comes first, so that it is not created in vain.
-	adminLn, err := p.Admin.Listen(ctx)
-	if err != nil {
-		return err
-	}
-	if adminLn != nil {
-		defer adminLn.Close()
-	}
+	defer run.Close()
+	// A start that fails must not create the directory, so the rest comes first.
 	slots, err := p.slots()
 	if err != nil {
 		return err
 	}
-	// They end last: that the files are safe comes first.
-	hooks, err := p.Hooks.Start(ctx, drained, p.FileDir, cli.UserAgent(about.Name), cli.ComplainOf)
+	// Hooks close last, after the files are safe.
+	hooks, err := p.Hooks.Start(ctx, run.Drained, p.FileDir, cli.UserAgent(about.Name), cli.ComplainOf)
 	if err != nil {
 		return err
 	}
 	defer hooks.Close()
-	opts := []fs.Option{fs.WithDurability(p.Durability), fs.OnWarning(cli.ComplainOf("storage warning"))}
+	store, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			cli.Complain(fmt.Errorf("cannot finish the files in %q: %w", p.FileDir, err))
+		}
+	}()
+	numbers, err := p.numbers()
+	if err != nil {
+		return err
+	}
+	sink, follow := p.follow(store)
+	watch := run.StartAdmin(admin.Config{Directory: store, MinFree: int64(p.MinFree), Slots: slots, Limits: p.inForce(slots), Follow: follow})
+	defer watch.Close()
+	if err := p.scarce(slots); err != nil {
+		cli.Log().Warn("few slots", "slots", slots, "cause", err)
+	}
+	chain := stage.Chain{
+		hooks.Stage(),
+		run.Observe(),
+		stage.MaxPerHost{N: p.MaxConnsPerIP},
+		stage.Save{Store: sink, Name: stage.NumberedFile, Mark: stage.ErrorMark},
+		stage.Count{},
+		stage.MinFree{Bytes: int64(p.MinFree), Free: store.Free},
+		run.Protocol(),
+	}
+	return run.Serve(transport.Server{Scheduler: transport.NewPool(slots), Numbers: numbers}, chain,
+		"directory", p.FileDir, "durability", p.Durability, "max_conns", p.MaxConns, "slots", slots,
+		"max_conns_per_ip", p.MaxConnsPerIP, "min_free", int64(p.MinFree))
+}
+
+// open opens the directory, and removes the temporary files of an earlier run.
+func (p *program) open() (*fs.Store, error) {
+	warn := cli.ComplainOf("storage warning")
+	opts := []fs.Option{fs.WithDurability(p.Durability), fs.OnWarning(warn)}
 	if p.Continue {
 		opts = append(opts, fs.NoReplace())
 	}
 	store, err := fs.OpenDir(p.FileDir, opts...)
 	if err != nil {
-		return fmt.Errorf("cannot save files in %q: %w", p.FileDir, err)
+		return nil, fmt.Errorf("cannot save files in %q: %w", p.FileDir, err)
 	}
-	defer func() {
-		if err := store.Close(); err != nil {
-			cli.Complain(fmt.Errorf("cannot leave all in %q as it should be: %w", p.FileDir, err))
-		}
-	}()
 	if err := store.Sweep(stage.IsNumberedFile); err != nil {
-		cli.ComplainOf("storage warning")(fmt.Errorf("cannot remove all that an earlier run left in %q: %w", p.FileDir, err))
+		warn(fmt.Errorf("cannot remove all temporary files of an earlier run in %q: %w", p.FileDir, err))
 	}
-	numbers, err := p.numbers()
-	if err != nil {
-		return err
+	if _, err := store.Free(); p.MinFree > 0 && err != nil {
+		store.Close()
+		return nil, fmt.Errorf("cannot keep --min-free: %w", err)
 	}
-	if p.MinFree > 0 {
-		if _, err := store.Free(); err != nil {
-			return fmt.Errorf("--min-free cannot be kept: %w", err)
-		}
-	}
-	adm := admin.Config{
-		Program: about.Name, Version: cli.BuildVersion(),
-		Directory: store, MinFree: int64(p.MinFree), Slots: slots, Limits: p.inForce(slots), OnError: cli.ComplainOf("admin error"),
-	}
-	var sink stage.Store = store
-	if p.Follow {
-		follower := fs.Follow(store)
-		sink = follower
-		adm.Follow = func(number uint64) (io.ReadCloser, error) {
-			return follower.Open(stage.NumberedFile(&stage.Conn{Number: number}))
-		}
-	}
-	watch := p.Admin.Start(ctx, adminLn, adm)
-	defer watch.Close()
-	chain := stage.Chain{
-		p.Logs.Stage(),
-		hooks.Stage(),
-		watch.Stage(p.Proxies.Stage(p.IdleTimeout, p.HandshakeTimeout)),
-		stage.MaxPerHost{N: p.MaxConnsPerIP},
-		stage.Save{Store: sink, Name: stage.NumberedFile, Mark: stage.ErrorMark},
-		stage.Count{},
-		stage.MinFree{Bytes: int64(p.MinFree), Free: store.Free},
-		p.Limits.Stages(secure),
-	}
-	cli.Log().Info("listening", "address", ln.Addr(), "directory", p.FileDir, "durability", p.Durability, "tls", p.TLSCert != "",
-		"limits", &p.Limits, "max_conns", p.MaxConns, "slots", slots, "max_conns_per_ip", p.MaxConnsPerIP, "min_free", int64(p.MinFree),
-		"admin", watch, "proxy_protocol", &p.Proxies)
-	if err := p.scarce(slots); err != nil {
-		cli.Log().Warn("few slots", "slots", slots, "cause", err)
-	}
-	srv := transport.Server{Scheduler: transport.NewPool(slots), Numbers: numbers, Drain: p.Drain, Hurry: drained}
-	return cli.Serve(ctx, watch.Listener(ln), srv, chain.Then(stage.Receive), &reload)
+	return store, nil
 }
 
-// inForce are the limits, to be shown.
+// follow returns the store that the chain saves to. With --follow it also returns a
+// function that reads a file while it arrives.
+func (p *program) follow(store *fs.Store) (stage.Store, func(uint64) (io.ReadCloser, error)) {
+	if !p.Follow {
+		return store, nil
+	}
+	followed := &follow.Store{Store: store}
+	return followed, func(number uint64) (io.ReadCloser, error) {
+		return followed.Open(stage.NumberedFile(&stage.Conn{Number: number}))
+	}
+}
+
+// inForce returns the limits that only this server has, for the admin address.
 func (p *program) inForce(slots int) []admin.Limit {
-	return append(admin.Limits(&p.Limits),
-		admin.Limit{Name: "max-conns", Value: float64(slots), Unit: admin.Connections},
-		admin.Limit{Name: "max-conns-per-ip", Value: float64(p.MaxConnsPerIP), Unit: admin.Connections},
-		admin.Limit{Name: "min-free", Value: float64(p.MinFree), Unit: admin.Bytes},
-	)
+	return []admin.Limit{
+		{Name: "max-conns", Value: float64(slots), Unit: admin.Connections},
+		{Name: "max-conns-per-ip", Value: float64(p.MaxConnsPerIP), Unit: admin.Connections},
+		{Name: "min-free", Value: float64(p.MinFree), Unit: admin.Bytes},
+	}
 }
 
-// perConn is how many descriptors a client takes.
+// fewSlots is the number of slots below which the limit on open files is probably a
+// mistake.
+const fewSlots = 10
+
+// perConn returns the number of descriptors that a client takes: its connection, its
+// file, and the file as followers read it.
 func (p *program) perConn() int {
 	if p.Follow {
-		return descriptorsPerConn + 1 // from which those who follow read
+		return 3
 	}
-	return descriptorsPerConn
+	return 2
 }
 
-// adminDescriptors is how many the admin address takes.
+// adminDescriptors returns the number of descriptors that the admin address takes.
 func (p *program) adminDescriptors() int {
 	if p.Admin.Address == "" {
 		return 0
@@ -219,8 +213,8 @@ func (p *program) adminDescriptors() int {
 	return admin.Descriptors
 }
 
-// slots is how many clients are served at a time: as many as descriptors allow it, or
-// the user. 0 is no limit. That something else takes the descriptors of all is an error.
+// slots returns the number of clients to serve at a time, which the user and the limit on
+// open files bound. 0 means no limit. It is an error if no descriptors are left for clients.
 func (p *program) slots() (int, error) {
 	perConn := p.perConn()
 	n := transport.MaxConns(perConn)
@@ -235,8 +229,8 @@ func (p *program) slots() (int, error) {
 	return n, nil
 }
 
-// scarce returns an error that says why, if there are fewer slots than the user has asked
-// for, or next to none.
+// scarce returns an error if the limit on open files allows fewer slots than the user
+// asked for, or very few.
 func (p *program) scarce(slots int) error {
 	switch {
 	case slots == 0:
@@ -249,34 +243,34 @@ func (p *program) scarce(slots int) error {
 	return nil
 }
 
-// descriptors says who takes the descriptors that there are.
+// descriptors describes the use of the descriptors.
 func (p *program) descriptors() string {
-	who := fmt.Sprintf("the limit on open files (ulimit -n) leaves %d descriptors, of which a client takes %d", transport.MaxConns(1), p.perConn())
+	use := fmt.Sprintf("the limit on open files (ulimit -n) leaves %d descriptors, and a client takes %d", transport.MaxConns(1), p.perConn())
 	if n := p.Hooks.Descriptors(); n > 0 {
-		who += fmt.Sprintf(", --on-saved-jobs=%d takes %d", p.Hooks.OnSavedJobs, n)
+		use += fmt.Sprintf(", --on-saved-jobs=%d takes %d", p.Hooks.OnSavedJobs, n)
 	}
 	if n := p.adminDescriptors(); n > 0 {
-		who += fmt.Sprintf(", --admin takes %d", n)
+		use += fmt.Sprintf(", --admin takes %d", n)
 	}
-	return who
+	return use
 }
 
-// numbers are those of the connections.
+// numbers returns the source of connection numbers.
 func (p *program) numbers() (transport.Numbers, error) {
 	if !p.Continue {
-		return new(transport.Counter), nil
+		return transport.NewCounter(0), nil
 	}
 	last, err := lastNumber(p.FileDir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot go on from the files in %q: %w", p.FileDir, err)
+		return nil, fmt.Errorf("cannot continue after the files in %q: %w", p.FileDir, err)
 	}
 	if last == math.MaxUint64 {
-		return nil, fmt.Errorf("cannot go on from the files in %q: after %d.file there is no number left", p.FileDir, last)
+		return nil, fmt.Errorf("cannot continue after the files in %q: no number is left after %d.file", p.FileDir, last)
 	}
 	return transport.NewCounter(last), nil
 }
 
-// lastNumber is the highest N of what is in dir as N.file, or 0.
+// lastNumber returns the highest N for which dir holds N.file, or 0.
 func lastNumber(dir string) (last uint64, err error) {
 	f, err := os.Open(dir)
 	if err != nil {

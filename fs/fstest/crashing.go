@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,44 +12,44 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spf13/afero"
 )
 
-// Crashing is a filesystem in memory that keeps what was synced apart from what was
-// not, and can tell what may be left of it when the power is cut: at any moment of its
-// history ([Crashing.Crashes]).
+// Crashing is a filesystem in memory that loses power: [Crashing.Crashes] returns the possible
+// states of the disk at each moment of its history. The zero value is an empty filesystem.
 //
-// What may be left is what POSIX lets a disk do, which is more than most do:
+// POSIX allows a disk to lose more than most disks do:
 //
-//   - A Sync of a file makes durable what the file holds, and not its name.
-//   - A Sync of a directory makes durable the names that are in it, and nothing of what
-//     the files hold.
-//   - What was written or truncated since is there, or not, or a part of it is: some of
-//     the writes, also later ones without earlier ones, half of a write, or the length
-//     without the bytes.
-//   - Which file a name stands for is any of those that it has stood for since, each
-//     name by itself: a rename may have made the new name and not yet removed the old
-//     one, or the other way round.
-//   - A name in a directory that is not there is not there.
+//   - A Sync of a file makes its content durable, and not its name.
+//   - A Sync of a directory makes the names in it durable, and not the contents of files.
+//   - Of the writes and truncations since, any subset may be left, also later ones without
+//     earlier ones, half of a write, or the length without the bytes.
+//   - A name stands for any file that it stood for since, independently of other names: of a
+//     rename only the new name may be left, or only the old one, or both, or neither.
+//   - A name in a directory that is lost is lost.
 //
-// Modes, owners and times are as they are, and no part of this. A directory cannot be
-// renamed. It is safe for concurrent use; one open file is for one goroutine.
+// Modes, owners and times are not lost. Directories cannot be renamed. The filesystem is safe
+// for concurrent use; an open file is for one goroutine.
 type Crashing struct {
 	mu    sync.Mutex
 	live  afero.Fs
-	names map[string]int // which inode a name stands for
-	dirs  map[int]bool   // the inodes that are directories
+	names map[string]int // to inodes
+	dirs  map[int]bool   // inodes that are directories
 	log   []event
 }
 
-// NewCrashing returns a filesystem that holds nothing.
-func NewCrashing() *Crashing {
-	return &Crashing{live: afero.NewMemMapFs(), names: make(map[string]int), dirs: make(map[int]bool)}
+// Fs returns the filesystem.
+func (c *Crashing) Fs() afero.Fs {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.live == nil {
+		c.live, c.names, c.dirs = afero.NewMemMapFs(), make(map[string]int), make(map[int]bool)
+	}
+	return crashingFs{c.live, c}
 }
 
-// An event is a change, or a sync.
+// event is a change or a sync.
 type event struct {
 	kind  eventKind
 	path  string
@@ -61,7 +62,7 @@ type event struct {
 type eventKind int
 
 const (
-	named     eventKind = iota // path stands for inode now
+	named     eventKind = iota // path stands for inode
 	wrote                      // data at off
 	truncated                  // to off
 	synced                     // inode
@@ -69,30 +70,27 @@ const (
 	syncedAll
 )
 
-// add is called with c.mu held.
+// add appends to the log. The caller holds c.mu.
 func (c *Crashing) add(e event) { c.log = append(c.log, e) }
 
-// Steps returns how many changes and syncs there were. What was acknowledged when
-// there were so many has to be found after a [Crash] at that step, and any later one.
+// Steps returns the number of changes and syncs so far. What was acknowledged by then must be
+// found after each crash at this step or a later one.
 func (c *Crashing) Steps() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.log)
 }
 
-// SyncAll makes all that there is durable.
+// SyncAll makes everything durable.
 func (c *Crashing) SyncAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.add(event{kind: syncedAll})
 }
 
-// Name returns the name of the filesystem.
-func (c *Crashing) Name() string { return "Crashing" }
-
-// inode gives path a new inode. c.mu is held.
-func (c *Crashing) inode(path string, dir bool) int {
-	n := len(c.log) + 1 // which nobody else has, since this is logged
+// newInode gives path a new inode. The caller holds c.mu.
+func (c *Crashing) newInode(path string, dir bool) int {
+	n := len(c.log) + 1 // unique, since this is logged
 	c.names[path], c.dirs[n] = n, dir
 	c.add(event{kind: named, path: path, inode: n, dir: dir})
 	return n
@@ -100,21 +98,25 @@ func (c *Crashing) inode(path string, dir bool) int {
 
 func isRoot(path string) bool { return path == filepath.Dir(path) }
 
-// isDir reports whether path is a directory. c.mu is held.
+// isDir reports whether path is a directory. The caller holds c.mu.
 func (c *Crashing) isDir(path string) bool { return isRoot(path) || c.dirs[c.names[path]] }
 
 func fail(op, path string, err error) error { return &os.PathError{Op: op, Path: path, Err: err} }
 
-// Create creates a file, or empties it.
-func (c *Crashing) Create(name string) (afero.File, error) {
+// crashingFs is the filesystem of a Crashing. Other calls go to the live one, which is afero's.
+type crashingFs struct {
+	afero.Fs
+	*Crashing
+}
+
+func (c crashingFs) Create(name string) (afero.File, error) {
 	return c.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
-// Open opens a file or directory to read it.
-func (c *Crashing) Open(name string) (afero.File, error) { return c.OpenFile(name, os.O_RDONLY, 0) }
+func (c crashingFs) Open(name string) (afero.File, error) { return c.OpenFile(name, os.O_RDONLY, 0) }
 
-// OpenFile opens a file as os.OpenFile does, but for os.O_APPEND, which it refuses.
-func (c *Crashing) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+// OpenFile does not support os.O_APPEND.
+func (c crashingFs) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
 	path := filepath.Clean(name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,42 +129,40 @@ func (c *Crashing) OpenFile(name string, flag int, perm os.FileMode) (afero.File
 	case c.isDir(path) && flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC) != 0:
 		return nil, fail("open", name, syscall.EISDIR)
 	}
-	f, err := c.live.OpenFile(path, flag, perm)
+	f, err := c.Fs.OpenFile(path, flag, perm)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case n == 0 && !isRoot(path):
-		n = c.inode(path, false)
+		n = c.newInode(path, false)
 	case flag&os.O_TRUNC != 0:
 		c.add(event{kind: truncated, inode: n})
 	}
-	return &crashingFile{File: f, fs: c, path: path, inode: n}, nil
+	return &crashingFile{File: f, fs: c.Crashing, path: path, inode: n}, nil
 }
 
-// Mkdir creates a directory.
-func (c *Crashing) Mkdir(name string, perm os.FileMode) error {
+func (c crashingFs) Mkdir(name string, perm os.FileMode) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mkdir(filepath.Clean(name), perm)
 }
 
-func (c *Crashing) mkdir(path string, perm os.FileMode) error {
+func (c crashingFs) mkdir(path string, perm os.FileMode) error {
 	switch {
 	case isRoot(path) || c.names[path] != 0:
 		return fail("mkdir", path, os.ErrExist)
 	case !c.isDir(filepath.Dir(path)):
 		return fail("mkdir", path, os.ErrNotExist)
 	}
-	if err := c.live.Mkdir(path, perm); err != nil {
+	if err := c.Fs.Mkdir(path, perm); err != nil {
 		return err
 	}
-	c.inode(path, true)
+	c.newInode(path, true)
 	return nil
 }
 
-// MkdirAll creates a directory with its parents.
-func (c *Crashing) MkdirAll(name string, perm os.FileMode) error {
+func (c crashingFs) MkdirAll(name string, perm os.FileMode) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var missing []string
@@ -180,8 +180,7 @@ func (c *Crashing) MkdirAll(name string, perm os.FileMode) error {
 	return nil
 }
 
-// Remove removes a file or an empty directory.
-func (c *Crashing) Remove(name string) error {
+func (c crashingFs) Remove(name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := filepath.Clean(name)
@@ -194,8 +193,8 @@ func (c *Crashing) Remove(name string) error {
 	return c.remove(path)
 }
 
-// below lists what is in the directory path, and in those in it. c.mu is held.
-func (c *Crashing) below(path string) []string {
+// below returns the names below the directory path. The caller holds c.mu.
+func (c crashingFs) below(path string) []string {
 	var names []string
 	for name := range c.names {
 		if strings.HasPrefix(name, path+string(filepath.Separator)) {
@@ -206,8 +205,8 @@ func (c *Crashing) below(path string) []string {
 	return names
 }
 
-func (c *Crashing) remove(path string) error {
-	if err := c.live.Remove(path); err != nil {
+func (c crashingFs) remove(path string) error {
+	if err := c.Fs.Remove(path); err != nil {
 		return err
 	}
 	delete(c.names, path)
@@ -215,8 +214,7 @@ func (c *Crashing) remove(path string) error {
 	return nil
 }
 
-// RemoveAll removes a directory with all that is in it.
-func (c *Crashing) RemoveAll(name string) error {
+func (c crashingFs) RemoveAll(name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := filepath.Clean(name)
@@ -232,8 +230,7 @@ func (c *Crashing) RemoveAll(name string) error {
 	return nil
 }
 
-// Rename gives a file another name, in place of the file that has it.
-func (c *Crashing) Rename(oldname, newname string) error {
+func (c crashingFs) Rename(oldname, newname string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	from, to := filepath.Clean(oldname), filepath.Clean(newname)
@@ -248,7 +245,7 @@ func (c *Crashing) Rename(oldname, newname string) error {
 	case from == to:
 		return nil
 	}
-	if err := c.live.Rename(from, to); err != nil {
+	if err := c.Fs.Rename(from, to); err != nil {
 		return err
 	}
 	delete(c.names, from)
@@ -256,34 +253,6 @@ func (c *Crashing) Rename(oldname, newname string) error {
 	c.add(event{kind: named, path: to, inode: n})
 	c.add(event{kind: named, path: from})
 	return nil
-}
-
-// Stat describes what has the name.
-func (c *Crashing) Stat(name string) (os.FileInfo, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live.Stat(filepath.Clean(name))
-}
-
-// Chmod changes the mode.
-func (c *Crashing) Chmod(name string, mode os.FileMode) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live.Chmod(filepath.Clean(name), mode)
-}
-
-// Chown changes the owner.
-func (c *Crashing) Chown(name string, uid, gid int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live.Chown(filepath.Clean(name), uid, gid)
-}
-
-// Chtimes changes the times.
-func (c *Crashing) Chtimes(name string, atime, mtime time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.live.Chtimes(filepath.Clean(name), atime, mtime)
 }
 
 // crashingFile is an open file or directory of a Crashing.
@@ -332,7 +301,7 @@ func (f *crashingFile) Truncate(size int64) error {
 	return err
 }
 
-// Sync makes durable what the file holds, or the names in the directory.
+// Sync makes the content of a file durable, or the names in a directory.
 func (f *crashingFile) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
@@ -347,60 +316,23 @@ func (f *crashingFile) Sync() error {
 	return nil
 }
 
-func (f *crashingFile) Read(p []byte) (int, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return f.File.Read(p)
-}
-
-func (f *crashingFile) ReadAt(p []byte, off int64) (int, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return f.File.ReadAt(p, off)
-}
-
-func (f *crashingFile) Readdir(n int) ([]os.FileInfo, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return f.File.Readdir(n)
-}
-
-func (f *crashingFile) Readdirnames(n int) ([]string, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return f.File.Readdirnames(n)
-}
-
-func (f *crashingFile) Close() error {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return f.File.Close()
-}
-
-// Crash is what a cut of the power has left.
-type Crash struct {
-	// Step is when it was: after so many [Crashing.Steps].
-	Step int
-
-	// Fs is the filesystem as it is found, in memory, and all one's own.
-	Fs afero.Fs
-}
-
-// Crashes goes through the cuts of the power that there may have been in the history
-// up to now: for each step the states that may be left, in turn. Where there are more
-// than limit for a step, it takes so many of them: always the four in which of the
-// names, and of what files hold, all is there that may be or nothing, and others by
-// chance, which is the same for the same seed.
-func (c *Crashing) Crashes(limit int, seed uint64) iter.Seq[Crash] {
+// Crashes yields the possible states after a loss of power at each moment of the history so far:
+// the step (see [Crashing.Steps]) and a filesystem in memory, for each state that is
+// possible at the step.
+//
+// If a step has more than limit states, Crashes yields limit of them: the four in which each
+// name and each content is the oldest or the newest possible, and random ones. The same
+// seed yields the same states.
+func (c *Crashing) Crashes(limit int, seed uint64) iter.Seq2[int, afero.Fs] {
 	c.mu.Lock()
 	log := slices.Clip(c.log)
 	c.mu.Unlock()
-	return func(yield func(Crash) bool) {
+	return func(yield func(int, afero.Fs) bool) {
 		d := newDisk()
 		rng := rand.New(rand.NewPCG(seed, 0))
 		for step := 0; ; step++ {
 			for state := range d.states(limit, rng) {
-				if !yield(Crash{Step: step, Fs: d.found(state)}) {
+				if !yield(step, d.filesystem(state)) {
 					return
 				}
 			}
@@ -412,22 +344,22 @@ func (c *Crashing) Crashes(limit int, seed uint64) iter.Seq[Crash] {
 	}
 }
 
-// disk is what is durable at a step, and what may be.
+// disk is the durable state at a step, with the changes that may be durable.
 type disk struct {
-	names  map[string][]int // what the name stood for at the sync of its directory, and since
+	names  map[string][]int // the inodes of a name: at the sync of its directory, and since
 	inodes map[int]*inode
 }
 
 type inode struct {
 	dir      bool
 	durable  []byte
-	changes  []event  // since
-	variants [][]byte // of what it may hold; nil if that is to be found out
+	changes  []event  // since the sync
+	variants [][]byte // of its content; nil if not computed
 }
 
 func newDisk() *disk { return &disk{names: make(map[string][]int), inodes: make(map[int]*inode)} }
 
-// play goes on by one event.
+// play applies one event.
 func (d *disk) play(e event) {
 	switch e.kind {
 	case named:
@@ -475,8 +407,7 @@ func (n *inode) sync() {
 	n.changes, n.variants = nil, nil
 }
 
-// apply returns b with the first so many bytes of the change made, and b is no longer
-// to be used.
+// apply returns b after the change, of which it makes only so many bytes. It may overwrite b.
 func (e event) apply(b []byte, bytes int) []byte {
 	end := int(e.off) + bytes
 	if e.kind == truncated {
@@ -489,14 +420,14 @@ func (e event) apply(b []byte, bytes int) []byte {
 	return b
 }
 
-// mayHold lists what the file may hold: first what is durable, then all that was
-// changed, then other things.
+// mayHold returns the possible contents of the file: first the durable one, then the one with
+// all changes, then others.
 func (n *inode) mayHold() [][]byte {
 	if n.variants != nil {
 		return n.variants
 	}
 	seen := make(map[string]bool)
-	// half is a change of which the first half is made, if it is a write.
+	// half is the index of a write of which only the first half is made.
 	add := func(made func(i int) bool, half int) {
 		b := slices.Clone(n.durable)
 		for i, e := range n.changes {
@@ -523,7 +454,7 @@ func (n *inode) mayHold() [][]byte {
 		add(func(i int) bool { return i != at }, none)
 		add(all, at)
 	}
-	// As long as it should be, and the bytes did not come.
+	// The length was written, and the bytes were not.
 	hole := slices.Clone(n.durable)
 	for _, e := range n.changes {
 		if end := e.off + int64(len(e.data)); e.kind == truncated || end > int64(len(hole)) {
@@ -536,52 +467,54 @@ func (n *inode) mayHold() [][]byte {
 	return n.variants
 }
 
-// A state is what each name stands for and each file holds, of those that may be
-// more than one thing.
+// state is one of the possible states: an inode for each name, and a content for each file, that
+// has more than one choice.
 type state struct {
 	names  map[string]int
 	inodes map[int]int // an index of mayHold
 }
 
-// states yields the states that may be found, or limit of them.
-func (d *disk) states(limit int, rng *rand.Rand) iter.Seq[state] {
-	type choice struct {
-		of    int
-		name  string
-		inode int
-	}
-	var choices []choice
-	total := 1
-	count := func(c choice) {
-		choices = append(choices, c)
-		if total <= limit {
-			total *= c.of
-		}
-	}
-	var open []string
+// choice is a name with several possible inodes, or a file with several possible contents.
+type choice struct {
+	of    int // how many
+	name  string
+	inode int // 0: of a name
+}
+
+// choices returns the choices in a fixed order, and the number of states, or a number above
+// limit if there are more.
+func (d *disk) choices(limit int) (all []choice, states int) {
+	var names []string
 	reachable := make(map[int]bool)
 	for name, history := range d.names {
 		for _, n := range history {
 			reachable[n] = true
 		}
 		if len(history) > 1 {
-			open = append(open, name)
+			names = append(names, name)
 		}
 	}
-	slices.Sort(open)
-	for _, name := range open {
-		count(choice{of: len(d.names[name]), name: name})
+	slices.Sort(names)
+	for _, name := range names {
+		all = append(all, choice{of: len(d.names[name]), name: name})
 	}
-	var files []int
-	for n := range reachable {
+	for _, n := range slices.Sorted(maps.Keys(reachable)) {
 		if n != 0 && len(d.inodes[n].changes) > 0 {
-			files = append(files, n)
+			all = append(all, choice{of: len(d.inodes[n].mayHold()), inode: n})
 		}
 	}
-	slices.Sort(files)
-	for _, n := range files {
-		count(choice{of: len(d.inodes[n].mayHold()), inode: n})
+	states = 1
+	for _, c := range all {
+		if states <= limit {
+			states *= c.of
+		}
 	}
+	return all, states
+}
+
+// states yields all states that may be found, or limit of them.
+func (d *disk) states(limit int, rng *rand.Rand) iter.Seq[state] {
+	choices, total := d.choices(limit)
 	pick := func(choose func(c choice) int) state {
 		s := state{make(map[string]int), make(map[int]int)}
 		for _, c := range choices {
@@ -607,30 +540,26 @@ func (d *disk) states(limit int, rng *rand.Rand) iter.Seq[state] {
 			}
 			return
 		}
-		for corner := range 4 {
+		for i := range limit {
 			if !yield(pick(func(c choice) int {
-				switch {
-				case c.inode == 0 && corner&1 == 0, c.inode != 0 && corner&2 == 0:
+				switch oldest := i&1 == 0 && c.inode == 0 || i&2 == 0 && c.inode != 0; {
+				case i >= 4:
+					return rng.IntN(c.of)
+				case oldest:
 					return 0
 				case c.inode == 0:
 					return c.of - 1
-				default:
-					return min(1, c.of-1)
 				}
+				return min(1, c.of-1) // mayHold has all changes there
 			})) {
-				return
-			}
-		}
-		for range limit - 4 {
-			if !yield(pick(func(c choice) int { return rng.IntN(c.of) })) {
 				return
 			}
 		}
 	}
 }
 
-// found makes a filesystem of a state.
-func (d *disk) found(s state) afero.Fs {
+// filesystem returns the filesystem of a state.
+func (d *disk) filesystem(s state) afero.Fs {
 	stands := func(name string) int {
 		if n, ok := s.names[name]; ok {
 			return n
@@ -668,11 +597,9 @@ func (d *disk) found(s state) afero.Fs {
 	return afs
 }
 
-// must is for what cannot fail in memory.
+// must panics if err is not nil. The calls cannot fail in memory.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
-
-var _ afero.Fs = (*Crashing)(nil)

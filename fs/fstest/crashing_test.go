@@ -44,13 +44,13 @@ func outcome(t *testing.T, afs afero.Fs) string {
 }
 
 // last lists the different outcomes of a crash at the end of c's history.
-func last(t *testing.T, c *Crashing, limit int) []string {
+func last(t *testing.T, c crashingFs, limit int) []string {
 	t.Helper()
 	end := c.Steps()
 	found := make(map[string]bool)
-	for crash := range c.Crashes(limit, 1) {
-		if crash.Step == end {
-			found[outcome(t, crash.Fs)] = true
+	for step, afs := range c.Crashes(limit, 1) {
+		if step == end {
+			found[outcome(t, afs)] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
@@ -84,66 +84,66 @@ func syncs(t *testing.T, afs afero.Fs, name string) {
 func TestWhatACrashMayLeave(t *testing.T) {
 	tests := []struct {
 		name string
-		do   func(t *testing.T, c *Crashing) // after /a, which holds "old" and is durable
+		do   func(t *testing.T, c crashingFs) // after /a, which holds "old" and is durable
 		want []string
 	}{
-		{"nothing was changed", func(*testing.T, *Crashing) {}, []string{`/a="old"`}},
-		{"a file is written", func(t *testing.T, c *Crashing) { write(t, c, "/b", "xy") },
+		{"nothing was changed", func(*testing.T, crashingFs) {}, []string{`/a="old"`}},
+		{"a file is written", func(t *testing.T, c crashingFs) { write(t, c, "/b", "xy") },
 			[]string{`/a="old"`, `/a="old" /b=""`, `/a="old" /b="\x00\x00"`, `/a="old" /b="x"`, `/a="old" /b="xy"`}},
-		{"and synced", func(t *testing.T, c *Crashing) { write(t, c, "/b", "xy").Sync() },
+		{"and synced", func(t *testing.T, c crashingFs) { write(t, c, "/b", "xy").Sync() },
 			[]string{`/a="old"`, `/a="old" /b="xy"`}},
-		{"and its name is, but not itself", func(t *testing.T, c *Crashing) { write(t, c, "/b", "xy"); syncs(t, c, "/") },
+		{"and its name is, but not itself", func(t *testing.T, c crashingFs) { write(t, c, "/b", "xy"); syncs(t, c, "/") },
 			[]string{`/a="old" /b=""`, `/a="old" /b="\x00\x00"`, `/a="old" /b="x"`, `/a="old" /b="xy"`}},
-		{"and both", func(t *testing.T, c *Crashing) { write(t, c, "/b", "xy").Sync(); syncs(t, c, "/") },
+		{"and both", func(t *testing.T, c crashingFs) { write(t, c, "/b", "xy").Sync(); syncs(t, c, "/") },
 			[]string{`/a="old" /b="xy"`}},
-		{"two writes, in any order", func(t *testing.T, c *Crashing) {
+		{"two writes, in any order", func(t *testing.T, c crashingFs) {
 			f := write(t, c, "/b")
 			f.Sync()
 			syncs(t, c, "/")
 			io.WriteString(f, "1")
 			io.WriteString(f, "2")
 		}, []string{`/a="old" /b=""`, `/a="old" /b="1"`, `/a="old" /b="12"`, `/a="old" /b="\x00\x00"`, `/a="old" /b="\x002"`}},
-		{"a file is emptied", func(t *testing.T, c *Crashing) { write(t, c, "/a") },
+		{"a file is emptied", func(t *testing.T, c crashingFs) { write(t, c, "/a") },
 			[]string{`/a=""`, `/a="old"`}},
-		{"a file is removed", func(t *testing.T, c *Crashing) { c.Remove("/a") },
+		{"a file is removed", func(t *testing.T, c crashingFs) { c.Remove("/a") },
 			[]string{``, `/a="old"`}},
-		{"and the directory is synced", func(t *testing.T, c *Crashing) { c.Remove("/a"); syncs(t, c, "/") },
+		{"and the directory is synced", func(t *testing.T, c crashingFs) { c.Remove("/a"); syncs(t, c, "/") },
 			[]string{``}},
-		{"a file is renamed", func(t *testing.T, c *Crashing) { c.Rename("/a", "/b") },
+		{"a file is renamed", func(t *testing.T, c crashingFs) { c.Rename("/a", "/b") },
 			[]string{``, `/a="old"`, `/a="old" /b="old"`, `/b="old"`}},
-		{"and the directory is synced ", func(t *testing.T, c *Crashing) { c.Rename("/a", "/b"); syncs(t, c, "/") },
+		{"and the directory is synced ", func(t *testing.T, c crashingFs) { c.Rename("/a", "/b"); syncs(t, c, "/") },
 			[]string{`/b="old"`}},
-		{"a file replaces it that was not synced", func(t *testing.T, c *Crashing) {
+		{"a file replaces it that was not synced", func(t *testing.T, c crashingFs) {
 			write(t, c, "/b", "n")
 			syncs(t, c, "/")
 			c.Rename("/b", "/a")
 			syncs(t, c, "/")
 		}, []string{`/a=""`, `/a="\x00"`, `/a="n"`}},
-		{"a file replaces it that was synced", func(t *testing.T, c *Crashing) {
+		{"a file replaces it that was synced", func(t *testing.T, c crashingFs) {
 			write(t, c, "/b", "new").Sync()
 			c.Rename("/b", "/a")
 		}, []string{`/a="new"`, `/a="new" /b="new"`, `/a="old"`, `/a="old" /b="new"`}},
-		{"a name that came and went", func(t *testing.T, c *Crashing) {
+		{"a name that came and went", func(t *testing.T, c crashingFs) {
 			write(t, c, "/b")
 			c.Remove("/b")
 			syncs(t, c, "/")
 		}, []string{`/a="old"`}},
-		{"a directory that is not synced", func(t *testing.T, c *Crashing) {
+		{"a directory that is not synced", func(t *testing.T, c crashingFs) {
 			c.Mkdir("/d", 0o777)
 			write(t, c, "/d/f").Sync()
 			syncs(t, c, "/d")
 		}, []string{`/a="old"`, `/a="old" /d/ /d/f=""`}},
-		{"a directory that is", func(t *testing.T, c *Crashing) {
+		{"a directory that is", func(t *testing.T, c crashingFs) {
 			c.MkdirAll("/d/e", 0o777)
 			write(t, c, "/d/e/f").Sync()
 			syncs(t, c, "/")
 		}, []string{`/a="old" /d/`, `/a="old" /d/ /d/e/`, `/a="old" /d/ /d/e/ /d/e/f=""`}},
-		{"all is synced", func(t *testing.T, c *Crashing) { write(t, c, "/b", "xy"); c.RemoveAll("/a"); c.SyncAll() },
+		{"all is synced", func(t *testing.T, c crashingFs) { write(t, c, "/b", "xy"); c.RemoveAll("/a"); c.SyncAll() },
 			[]string{`/b="xy"`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := NewCrashing()
+			c := new(Crashing).Fs().(crashingFs)
 			write(t, c, "/a", "old")
 			c.SyncAll()
 			test.do(t, c)
@@ -155,13 +155,13 @@ func TestWhatACrashMayLeave(t *testing.T) {
 }
 
 func TestCrashesComeForEachStep(t *testing.T) {
-	c := NewCrashing()
+	c := new(Crashing).Fs().(crashingFs)
 	write(t, c, "/a", "1").Sync()
 	seen := make(map[int]bool)
-	for crash := range c.Crashes(4, 1) {
-		seen[crash.Step] = true
-		got, err := afero.ReadFile(crash.Fs, "/a")
-		if crash.Step == 0 && !errors.Is(err, os.ErrNotExist) {
+	for step, afs := range c.Crashes(4, 1) {
+		seen[step] = true
+		got, err := afero.ReadFile(afs, "/a")
+		if step == 0 && !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("before the first step: %q, %v", got, err)
 		}
 	}
@@ -171,14 +171,14 @@ func TestCrashesComeForEachStep(t *testing.T) {
 }
 
 func TestThereAreNoMoreCrashesThanTheLimitAndTheSameForTheSameSeed(t *testing.T) {
-	c := NewCrashing()
+	c := new(Crashing).Fs().(crashingFs)
 	for i := range 10 {
 		write(t, c, fmt.Sprintf("/%d", i), "some", "thing")
 	}
 	list := func(seed uint64) (all []string) {
-		for crash := range c.Crashes(20, seed) {
-			if crash.Step == c.Steps() {
-				all = append(all, outcome(t, crash.Fs))
+		for step, afs := range c.Crashes(20, seed) {
+			if step == c.Steps() {
+				all = append(all, outcome(t, afs))
 			}
 		}
 		return all
@@ -204,11 +204,11 @@ func TestThereAreNoMoreCrashesThanTheLimitAndTheSameForTheSameSeed(t *testing.T)
 }
 
 func TestTheStateOfACrashIsOnesOwn(t *testing.T) {
-	c := NewCrashing()
+	c := new(Crashing).Fs().(crashingFs)
 	write(t, c, "/a", "old").Sync()
 	c.SyncAll()
-	for crash := range c.Crashes(10, 1) {
-		afero.WriteFile(crash.Fs, "/a", []byte("spoilt"), 0o666)
+	for _, afs := range c.Crashes(10, 1) {
+		afero.WriteFile(afs, "/a", []byte("spoilt"), 0o666)
 	}
 	if got := last(t, c, 10); !slices.Equal(got, []string{`/a="old"`}) {
 		t.Errorf("it may leave %q", got)
@@ -217,7 +217,7 @@ func TestTheStateOfACrashIsOnesOwn(t *testing.T) {
 
 // It is a filesystem like any other, as long as the power lasts.
 func TestACrashingIsAFilesystem(t *testing.T) {
-	c := NewCrashing()
+	c := new(Crashing).Fs().(crashingFs)
 	if err := c.MkdirAll("/d/e", 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestACrashingIsAFilesystem(t *testing.T) {
 }
 
 func TestACrashingIsSafeForConcurrentUse(t *testing.T) {
-	c := NewCrashing()
+	c := new(Crashing).Fs().(crashingFs)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -1,26 +1,23 @@
-// Package fstest has filesystems for tests of what is to be safe on a disk: one that
-// fails as it is told ([Faulty]), and one of which the power can be cut ([Crashing]).
-// Both are afero filesystems, and know nothing of package fs:
+// Package fstest has filesystems and a test suite for stores of files.
 //
-//	afs := fstest.NewFaulty(afero.NewMemMapFs())
-//	store, err := fs.New(afs, "/save")
+// A [Faulty] fails as a test asks for:
+//
+//	faulty := fstest.NewFaulty(afero.NewMemMapFs())
+//	store, err := fs.New(faulty.Fs(), "/save")
 //	…
-//	afs.Fail(syscall.ENOSPC, 2, fstest.Write) // from now on, the second write
+//	faulty.Fail(syscall.ENOSPC, 2, "write") // the second write from now on
 //	…
-//	if n := afs.Handles(); n != 0 {
+//	if n := faulty.Handles(); n != 0 {
 //		t.Errorf("%d files are still open", n)
 //	}
 //
-// and, for every moment at which the power may have failed, and everything that a
-// disk may hold then,
+// A [Crashing] loses power. Check each state that may be left on the disk:
 //
-//	for crash := range crashing.Crashes(100, 1) {
-//		got, err := afero.ReadFile(crash.Fs, "/save/1.file")
+//	for step, afs := range crashing.Crashes(100, 1) {
+//		got, err := afero.ReadFile(afs, "/save/1.file")
 //		…
 //	}
 //
-// The two can be put over each other.
-//
-// [TestStore] finds out whether a store, on whatever it stands, keeps the rules of those
-// that stage.Save takes.
+// Both are afero filesystems, and can be put over each other. [TestStore] tests that a store
+// of any kind keeps the rules of stage.Save.
 package fstest

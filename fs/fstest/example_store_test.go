@@ -9,7 +9,7 @@ import (
 	"github.com/accio-go/accio/fs/fstest"
 )
 
-// The test of a store in memory.
+// A test of a store in memory.
 func ExampleTestStore() {
 	_ = func(t *testing.T) { // TestMyStore
 		fstest.TestStore(t, func(t testing.TB) fstest.Place {
@@ -20,9 +20,8 @@ func ExampleTestStore() {
 			}
 			t.Cleanup(func() { store.Close() })
 			return fstest.Place{
-				Store:       store,
-				Read:        func(name string) ([]byte, error) { return afero.ReadFile(mem, "/save/"+name) },
-				CommitsOnce: true,
+				Store: store,
+				Read:  func(name string) ([]byte, error) { return afero.ReadFile(mem, "/save/"+name) },
 			}
 		})
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/accio-go/accio/fs/fstest"
 )
 
-// A disk that is full for a while.
+// The disk is full, and then has space again.
 func ExampleFaulty() {
-	afs := fstest.NewFaulty(fs.NewMemory())
-	store, err := fs.New(afs, "/save")
+	faulty := fstest.NewFaulty(fs.NewMemory())
+	store, err := fs.New(faulty.Fs(), "/save")
 	if err != nil {
 		panic(err)
 	}
@@ -31,27 +31,28 @@ func ExampleFaulty() {
 		return p.Commit()
 	}
 
-	afs.Fail(syscall.ENOSPC, 1, fstest.ShortWrite)
-	fmt.Println(errors.Is(upload(), syscall.ENOSPC), afs.Handles())
-	afs.Mend()
-	fmt.Println(upload(), afs.Handles())
+	faulty.Fail(syscall.ENOSPC, 1, "short write")
+	fmt.Println(errors.Is(upload(), syscall.ENOSPC), faulty.Handles())
+	faulty.Mend()
+	fmt.Println(upload(), faulty.Handles())
 	// Output:
 	// true 0
 	// <nil> 0
 }
 
-// To write a file and rename it is not enough.
+// Without a sync, a rename may leave an empty file.
 func ExampleCrashing() {
-	afs := fstest.NewCrashing()
+	var disk fstest.Crashing
+	afs := disk.Fs()
 	afero.WriteFile(afs, "/settings", []byte("old"), 0o666)
-	afs.SyncAll()
+	disk.SyncAll()
 
 	afero.WriteFile(afs, "/settings.new", []byte("new"), 0o666)
 	afs.Rename("/settings.new", "/settings")
 
 	found := make(map[string]bool)
-	for crash := range afs.Crashes(100, 1) {
-		got, _ := afero.ReadFile(crash.Fs, "/settings")
+	for _, left := range disk.Crashes(100, 1) {
+		got, _ := afero.ReadFile(left, "/settings")
 		found[string(got)] = true
 	}
 	fmt.Println(found["old"], found["new"], found[""])

@@ -3,93 +3,107 @@ package fstest
 import (
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/afero"
 )
 
-// Op is a kind of call of a filesystem, or of a file of it.
-type Op string
-
-// The kinds of calls.
-const (
-	Create     Op = "create"         // OpenFile with os.O_CREATE, and Create
-	Open       Op = "open"           // Open and OpenFile of a file that is to be there
-	OpenDir    Op = "open directory" // the same of a directory
-	Read       Op = "read"           // and ReadAt
-	Write      Op = "write"          // and WriteAt, WriteString; nothing is written
-	ShortWrite Op = "short write"    // the same calls; half of it is written, as on a disk that fills
-	Seek       Op = "seek"
-	Truncate   Op = "truncate"
-	Sync       Op = "sync" // of a file; nothing is synced
-	SyncDir    Op = "sync directory"
-	Close      Op = "close" // of a file; it is closed all the same (close(2))
-	CloseDir   Op = "close directory"
-	List       Op = "list" // Readdir and Readdirnames
-	Stat       Op = "stat" // of a name or a file, and Lstat
-	Rename     Op = "rename"
-	Remove     Op = "remove" // and RemoveAll
-	Mkdir      Op = "mkdir"  // and MkdirAll
-	Change     Op = "change" // Chmod, Chown and Chtimes
-)
-
-// Faulty is a filesystem that fails as it is told, and does otherwise what the one
-// behind it does. A call that fails has not reached that, but for the half of a
-// [ShortWrite], and a [Close]. It is as safe for concurrent use as the one behind it.
+// Faulty makes calls of a filesystem fail. A failing call does not reach the filesystem below,
+// except for the first half of a "short write", and "close". It is as safe for concurrent
+// use as the filesystem below.
+//
+// Kinds of calls are:
+//
+//	create            OpenFile with os.O_CREATE, Create
+//	open              Open or OpenFile of an existing file
+//	open directory    the same of a directory
+//	read              Read, ReadAt
+//	write             Write, WriteAt, WriteString: writes nothing
+//	short write       the same calls: writes half, like a disk that fills up
+//	seek, truncate
+//	sync              of a file: syncs nothing
+//	sync directory
+//	close             of a file: closes it nevertheless, like close(2)
+//	close directory
+//	list              Readdir, Readdirnames
+//	stat              of a name or an open file, and Lstat
+//	rename
+//	remove            Remove, RemoveAll
+//	mkdir             Mkdir, MkdirAll
+//	change            Chmod, Chown, Chtimes
 type Faulty struct {
 	inner afero.Fs
 
 	mu      sync.Mutex
-	faults  []func(op Op, name string) error
-	calls   map[Op]int
+	faults  []func(op, name string) error
+	calls   map[string]int
 	handles int
 }
 
-// NewFaulty returns a Faulty over inner that does not yet fail.
+var ops = strings.Split("create,open,open directory,read,write,short write,seek,truncate,sync,sync directory,"+
+	"close,close directory,list,stat,rename,remove,mkdir,change", ",")
+
+// NewFaulty returns a Faulty over inner. No call fails yet.
 func NewFaulty(inner afero.Fs) *Faulty {
-	return &Faulty{inner: inner, calls: make(map[Op]int)}
+	return &Faulty{inner: inner, calls: make(map[string]int)}
 }
 
-// Fail has the nth call of each of these kinds, counted from 1 and from now on, fail
-// with err, in an *os.PathError; an nth of 0 stands for every call. It adds to what
-// has been said before.
-func (f *Faulty) Fail(err error, nth int, ops ...Op) {
+// Fs returns the filesystem.
+func (f *Faulty) Fs() afero.Fs { return faultyFs{inner: f.inner, Faulty: f} }
+
+// Fail makes the nth call of each of these kinds fail with err, in an *os.PathError. It
+// counts from 1, from now on; an nth of 0 stands for every call. Earlier faults stay. It panics
+// if a kind is unknown.
+func (f *Faulty) Fail(err error, nth int, kinds ...string) {
+	for _, kind := range kinds {
+		checkOp(kind)
+	}
 	var mu sync.Mutex
-	seen := make(map[Op]int)
-	f.FailIf(func(op Op, _ string) error {
+	seen := make(map[string]int)
+	f.FailIf(func(op, _ string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		seen[op]++
-		if slices.Contains(ops, op) && (nth == 0 || nth == seen[op]) {
+		if slices.Contains(kinds, op) && (nth == 0 || nth == seen[op]) {
 			return err
 		}
 		return nil
 	})
 }
 
-// FailIf has each call fail for which fault returns an error: it is asked with the
-// kind of the call and the name that the file was opened by or the call is about, by
-// all callers at the same time, and may have them wait. It adds to what has been said
-// before: all are asked, and the first error counts.
-func (f *Faulty) FailIf(fault func(op Op, name string) error) {
+func checkOp(kind string) {
+	if !slices.Contains(ops, kind) {
+		panic("fstest: unknown kind of call " + strconv.Quote(kind))
+	}
+}
+
+// FailIf makes each call fail for which fault returns an error. fault receives the kind of
+// the call and the name in it, or the name that the file was opened by. It runs in the
+// goroutine of the caller and may block. Earlier faults stay: all are called, and the
+// first error wins.
+func (f *Faulty) FailIf(fault func(kind, name string) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults = append(slices.Clip(f.faults), fault)
 }
 
-// Mend ends all faults.
+// Mend removes all faults.
 func (f *Faulty) Mend() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults = nil
 }
 
-// Calls returns how many calls of this kind there were, those that failed included.
-func (f *Faulty) Calls(op Op) int {
+// Calls returns how many calls of this kind there were, failed ones included. It panics if
+// the kind is unknown.
+func (f *Faulty) Calls(kind string) int {
+	checkOp(kind)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.calls[op]
+	return f.calls[kind]
 }
 
 // Handles returns how many files and directories are open.
@@ -99,8 +113,8 @@ func (f *Faulty) Handles() int {
 	return f.handles
 }
 
-// fault counts a call and returns the error that it is to fail with.
-func (f *Faulty) fault(op Op, name string) error {
+// fault counts a call, and returns the error that it fails with.
+func (f *Faulty) fault(op, name string) error {
 	f.mu.Lock()
 	f.calls[op]++
 	faults := f.faults
@@ -108,37 +122,47 @@ func (f *Faulty) fault(op Op, name string) error {
 	var first error
 	for _, fault := range faults {
 		if err := fault(op, name); err != nil && first == nil {
-			first = &os.PathError{Op: string(op), Path: name, Err: err}
+			first = &os.PathError{Op: op, Path: name, Err: err}
 		}
 	}
 	return first
 }
 
-func (f *Faulty) do(op Op, name string, do func() error) error {
+func (f *Faulty) do(op, name string, do func() error) error {
 	if err := f.fault(op, name); err != nil {
 		return err
 	}
 	return do()
 }
 
-// Name returns the name of the filesystem.
-func (f *Faulty) Name() string { return "Faulty " + f.inner.Name() }
+// doValue is do for a call that also returns a value.
+func doValue[T any](f *Faulty, op, name string, do func() (T, error)) (v T, err error) {
+	if err := f.fault(op, name); err != nil {
+		return v, err
+	}
+	return do()
+}
 
-// Create creates a file, or empties it.
-func (f *Faulty) Create(name string) (afero.File, error) {
+// faultyFs is the filesystem of a Faulty.
+type faultyFs struct {
+	inner afero.Fs
+	*Faulty
+}
+
+func (f faultyFs) Name() string { return "Faulty " + f.inner.Name() }
+
+func (f faultyFs) Create(name string) (afero.File, error) {
 	return f.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
-// Open opens a file or directory to read it.
-func (f *Faulty) Open(name string) (afero.File, error) { return f.OpenFile(name, os.O_RDONLY, 0) }
+func (f faultyFs) Open(name string) (afero.File, error) { return f.OpenFile(name, os.O_RDONLY, 0) }
 
-// OpenFile opens a file as os.OpenFile does.
-func (f *Faulty) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
-	op, dir := Open, false
+func (f faultyFs) OpenFile(name string, flag int, perm os.FileMode) (afero.File, error) {
+	op, dir := "open", false
 	if flag&os.O_CREATE != 0 {
-		op = Create
+		op = "create"
 	} else if fi, err := f.inner.Stat(name); err == nil && fi.IsDir() {
-		op, dir = OpenDir, true
+		op, dir = "open directory", true
 	}
 	if err := f.fault(op, name); err != nil {
 		return nil, err
@@ -150,70 +174,55 @@ func (f *Faulty) OpenFile(name string, flag int, perm os.FileMode) (afero.File, 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.handles++
-	return &faultyFile{File: file, fs: f, name: name, dir: dir}, nil
+	return &faultyFile{File: file, fs: f.Faulty, name: name, dir: dir}, nil
 }
 
-// Mkdir creates a directory.
-func (f *Faulty) Mkdir(name string, perm os.FileMode) error {
-	return f.do(Mkdir, name, func() error { return f.inner.Mkdir(name, perm) })
+func (f faultyFs) Mkdir(name string, perm os.FileMode) error {
+	return f.do("mkdir", name, func() error { return f.inner.Mkdir(name, perm) })
 }
 
-// MkdirAll creates a directory with its parents.
-func (f *Faulty) MkdirAll(path string, perm os.FileMode) error {
-	return f.do(Mkdir, path, func() error { return f.inner.MkdirAll(path, perm) })
+func (f faultyFs) MkdirAll(path string, perm os.FileMode) error {
+	return f.do("mkdir", path, func() error { return f.inner.MkdirAll(path, perm) })
 }
 
-// Remove removes a file or an empty directory.
-func (f *Faulty) Remove(name string) error {
-	return f.do(Remove, name, func() error { return f.inner.Remove(name) })
+func (f faultyFs) Remove(name string) error {
+	return f.do("remove", name, func() error { return f.inner.Remove(name) })
 }
 
-// RemoveAll removes a directory with all that is in it.
-func (f *Faulty) RemoveAll(path string) error {
-	return f.do(Remove, path, func() error { return f.inner.RemoveAll(path) })
+func (f faultyFs) RemoveAll(path string) error {
+	return f.do("remove", path, func() error { return f.inner.RemoveAll(path) })
 }
 
-// Rename gives a file another name.
-func (f *Faulty) Rename(oldname, newname string) error {
-	return f.do(Rename, oldname, func() error { return f.inner.Rename(oldname, newname) })
+func (f faultyFs) Rename(oldname, newname string) error {
+	return f.do("rename", oldname, func() error { return f.inner.Rename(oldname, newname) })
 }
 
-// Stat describes what has the name.
-func (f *Faulty) Stat(name string) (fi os.FileInfo, err error) {
-	err = f.do(Stat, name, func() error {
-		fi, err = f.inner.Stat(name)
-		return err
-	})
-	return fi, err
+func (f faultyFs) Stat(name string) (os.FileInfo, error) {
+	return doValue(f.Faulty, "stat", name, func() (os.FileInfo, error) { return f.inner.Stat(name) })
 }
 
-// LstatIfPossible does not follow a symbolic link, if the filesystem has such.
-func (f *Faulty) LstatIfPossible(name string) (fi os.FileInfo, lstat bool, err error) {
+func (f faultyFs) LstatIfPossible(name string) (fi os.FileInfo, lstat bool, err error) {
 	l, ok := f.inner.(afero.Lstater)
 	if !ok {
 		fi, err = f.Stat(name)
 		return fi, false, err
 	}
-	err = f.do(Stat, name, func() error {
-		fi, lstat, err = l.LstatIfPossible(name)
-		return err
-	})
-	return fi, lstat, err
+	if err := f.fault("stat", name); err != nil {
+		return nil, false, err
+	}
+	return l.LstatIfPossible(name)
 }
 
-// Chmod changes the mode.
-func (f *Faulty) Chmod(name string, mode os.FileMode) error {
-	return f.do(Change, name, func() error { return f.inner.Chmod(name, mode) })
+func (f faultyFs) Chmod(name string, mode os.FileMode) error {
+	return f.do("change", name, func() error { return f.inner.Chmod(name, mode) })
 }
 
-// Chown changes the owner.
-func (f *Faulty) Chown(name string, uid, gid int) error {
-	return f.do(Change, name, func() error { return f.inner.Chown(name, uid, gid) })
+func (f faultyFs) Chown(name string, uid, gid int) error {
+	return f.do("change", name, func() error { return f.inner.Chown(name, uid, gid) })
 }
 
-// Chtimes changes the times.
-func (f *Faulty) Chtimes(name string, atime, mtime time.Time) error {
-	return f.do(Change, name, func() error { return f.inner.Chtimes(name, atime, mtime) })
+func (f faultyFs) Chtimes(name string, atime, mtime time.Time) error {
+	return f.do("change", name, func() error { return f.inner.Chtimes(name, atime, mtime) })
 }
 
 // faultyFile is an open file or directory of a Faulty.
@@ -225,31 +234,23 @@ type faultyFile struct {
 	closed sync.Once
 }
 
-func (f *faultyFile) op(file, dir Op) Op {
+func (f *faultyFile) op(file, dir string) string {
 	if f.dir {
 		return dir
 	}
 	return file
 }
 
-func (f *faultyFile) count(op Op, do func() (int, error)) (n int, err error) {
-	err = f.fs.do(op, f.name, func() error {
-		n, err = do()
-		return err
-	})
-	return n, err
-}
-
 func (f *faultyFile) Read(p []byte) (int, error) {
-	return f.count(Read, func() (int, error) { return f.File.Read(p) })
+	return doValue(f.fs, "read", f.name, func() (int, error) { return f.File.Read(p) })
 }
 
 func (f *faultyFile) ReadAt(p []byte, off int64) (int, error) {
-	return f.count(Read, func() (int, error) { return f.File.ReadAt(p, off) })
+	return doValue(f.fs, "read", f.name, func() (int, error) { return f.File.ReadAt(p, off) })
 }
 
 func (f *faultyFile) write(p []byte, write func([]byte) (int, error)) (int, error) {
-	err, short := f.fs.fault(Write, f.name), f.fs.fault(ShortWrite, f.name)
+	err, short := f.fs.fault("write", f.name), f.fs.fault("short write", f.name)
 	if err != nil {
 		return 0, err
 	}
@@ -271,22 +272,20 @@ func (f *faultyFile) WriteAt(p []byte, off int64) (int, error) {
 	return f.write(p, func(p []byte) (int, error) { return f.File.WriteAt(p, off) })
 }
 
-func (f *faultyFile) Seek(offset int64, whence int) (n int64, err error) {
-	err = f.fs.do(Seek, f.name, func() error {
-		n, err = f.File.Seek(offset, whence)
-		return err
-	})
-	return n, err
+func (f *faultyFile) Seek(offset int64, whence int) (int64, error) {
+	return doValue(f.fs, "seek", f.name, func() (int64, error) { return f.File.Seek(offset, whence) })
 }
 
 func (f *faultyFile) Truncate(size int64) error {
-	return f.fs.do(Truncate, f.name, func() error { return f.File.Truncate(size) })
+	return f.fs.do("truncate", f.name, func() error { return f.File.Truncate(size) })
 }
 
-func (f *faultyFile) Sync() error { return f.fs.do(f.op(Sync, SyncDir), f.name, f.File.Sync) }
+func (f *faultyFile) Sync() error {
+	return f.fs.do(f.op("sync", "sync directory"), f.name, f.File.Sync)
+}
 
 func (f *faultyFile) Close() error {
-	ferr := f.fs.fault(f.op(Close, CloseDir), f.name)
+	ferr := f.fs.fault(f.op("close", "close directory"), f.name)
 	err := f.File.Close()
 	f.closed.Do(func() {
 		f.fs.mu.Lock()
@@ -299,31 +298,17 @@ func (f *faultyFile) Close() error {
 	return err
 }
 
-func (f *faultyFile) Stat() (fi os.FileInfo, err error) {
-	err = f.fs.do(Stat, f.name, func() error {
-		fi, err = f.File.Stat()
-		return err
-	})
-	return fi, err
+func (f *faultyFile) Stat() (os.FileInfo, error) { return doValue(f.fs, "stat", f.name, f.File.Stat) }
+
+func (f *faultyFile) Readdir(n int) ([]os.FileInfo, error) {
+	return doValue(f.fs, "list", f.name, func() ([]os.FileInfo, error) { return f.File.Readdir(n) })
 }
 
-func (f *faultyFile) Readdir(n int) (infos []os.FileInfo, err error) {
-	err = f.fs.do(List, f.name, func() error {
-		infos, err = f.File.Readdir(n)
-		return err
-	})
-	return infos, err
-}
-
-func (f *faultyFile) Readdirnames(n int) (names []string, err error) {
-	err = f.fs.do(List, f.name, func() error {
-		names, err = f.File.Readdirnames(n)
-		return err
-	})
-	return names, err
+func (f *faultyFile) Readdirnames(n int) ([]string, error) {
+	return doValue(f.fs, "list", f.name, func() ([]string, error) { return f.File.Readdirnames(n) })
 }
 
 var (
-	_ afero.Fs      = (*Faulty)(nil)
-	_ afero.Lstater = (*Faulty)(nil)
+	_ afero.Fs      = faultyFs{}
+	_ afero.Lstater = faultyFs{}
 )

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // memory is a store that keeps the rules, but for one mistake.
@@ -21,6 +23,7 @@ type memory struct {
 	noReplace bool
 	mu        sync.Mutex
 	files     map[string][]byte
+	reads     int
 }
 
 func (m *memory) is(mistake string) bool { return m.mistake == mistake }
@@ -45,10 +48,23 @@ func (m *memory) put(name string, b []byte) bool {
 func (m *memory) Read(name string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	if b, ok := m.files[name]; ok {
 		return b, nil
 	}
 	return nil, os.ErrNotExist
+}
+
+// awaitRead waits until a reader has come, or none seems to.
+func (m *memory) awaitRead() {
+	reads := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.reads
+	}
+	for before, begun := reads(), time.Now(); reads() == before && time.Since(begun) < 100*time.Millisecond; {
+		runtime.Gosched()
+	}
 }
 
 func (m *memory) Names() (names []string, err error) {
@@ -60,7 +76,7 @@ func (m *memory) Names() (names []string, err error) {
 	return names, nil
 }
 
-func (m *memory) Create(ctx context.Context, name string) (Pending, error) {
+func (m *memory) Create(ctx context.Context, name string) (pending, error) {
 	if m.is("it takes paths") {
 		name = strings.TrimPrefix(name, "../")
 	}
@@ -78,6 +94,9 @@ func (m *memory) Create(ctx context.Context, name string) (Pending, error) {
 }
 
 func (m *memory) Remove(name string) error {
+	if m.noReplace && !m.is("it removes nevertheless") {
+		return errors.ErrUnsupported
+	}
 	if _, err := m.Read(name); err != nil && m.is("to remove nothing is an error") {
 		return err
 	}
@@ -108,11 +127,10 @@ func (p *memoryPending) Write(b []byte) (int, error) {
 	return p.buf.Write(b)
 }
 
-func (p *memoryPending) Commit() error {
+func (p *memoryPending) Commit() error { return p.commit() }
+
+func (p *memoryPending) commit() error {
 	if p.ended {
-		if p.m.is("it commits twice") {
-			return nil
-		}
 		return fmt.Errorf("commit: %w", os.ErrClosed)
 	}
 	p.ended = true
@@ -125,9 +143,7 @@ func (p *memoryPending) Commit() error {
 	}
 	if p.m.is("it replaces in two steps") {
 		p.m.set(p.name, b[:len(b)/2])
-		for range 1000 {
-			p.m.Read(p.name)
-		}
+		p.m.awaitRead()
 	}
 	p.m.set(p.name, b)
 	if p.m.is("it commits less") && len(b) > 0 {
@@ -159,27 +175,28 @@ func (p *memoryPending) first(b []byte) error {
 	return os.ErrExist
 }
 
-func (p *memoryPending) Rename(name string) error {
+func (p *memoryPending) CommitAs(name string, sync bool) error {
 	if strings.ContainsAny(name, "/\\") {
-		if !p.m.is("a rename takes paths") {
+		if !p.m.is("it commits as paths") {
 			return errors.New("not a plain name")
 		}
 		name = path.Base(path.Clean(name))
 	}
 	switch {
-	case p.m.is("a rename does nothing"):
-		return nil
-	case p.m.is("a rename is seen at once"):
-		p.m.set(name, nil)
-	case p.m.is("a renamed payload keeps its first name"):
+	case p.m.is("it ignores the name"):
+		return p.commit()
+	case p.m.is("it also commits under the first name"):
 		p.m.set(p.name, nil)
-	case p.m.is("a rename removes what was there"), p.m.is("a rename removes what was first"):
-		p.m.Remove(name)
-	case p.m.is("a rename ends the payload"):
-		p.ended = true
+	case p.m.is("without a sync nothing is visible") && !sync:
+		return nil
+	case p.m.is("without a sync it replaces") && !sync:
+		p.m.set(name, p.buf.Bytes())
+		return nil
+	case p.m.is("it removes the first name"):
+		p.m.Remove(p.name)
 	}
 	p.name = name
-	return nil
+	return p.commit()
 }
 
 func (p *memoryPending) Abort() error {
@@ -212,17 +229,6 @@ func (p *memoryPending) Wrote(int) {
 	}
 }
 
-func (p *memoryPending) CommitUnsynced() error {
-	if p.m.is("what is not synced is not visible") {
-		return nil
-	}
-	if p.m.is("what is not synced replaces") {
-		p.m.set(p.name, p.buf.Bytes())
-		return nil
-	}
-	return p.Commit()
-}
-
 // leaky is a pending file that is never closed.
 type leaky struct {
 	*memoryPending
@@ -236,7 +242,7 @@ type leakyStore struct {
 	dir string
 }
 
-func (s leakyStore) Create(ctx context.Context, name string) (Pending, error) {
+func (s leakyStore) Create(ctx context.Context, name string) (pending, error) {
 	p, err := s.memory.Create(ctx, name)
 	if err != nil {
 		return nil, err
@@ -247,32 +253,29 @@ func (s leakyStore) Create(ctx context.Context, name string) (Pending, error) {
 
 // storeMistakes are those of memory, and the rules that they break.
 var storeMistakes = map[string]string{
-	"it shows what arrives":                  "whole",
-	"it leaves temporary files":              "whole",
-	"it loses what is large":                 "whole",
-	"it commits less":                        "whole",
-	"it replaces nothing":                    "replace",
-	"it replaces in two steps":               "replace",
-	"an abort removes what was there":        "abort",
-	"a second abort is an error":             "abort",
-	"it commits twice":                       "ended",
-	"an abort removes what was committed":    "ended",
-	"it takes paths":                         "names",
-	"to remove nothing is an error":          "remove",
-	"it removes nothing":                     "remove",
-	"an end of the context fails":            "context",
-	"a reset keeps what was written":         "reset",
-	"the file is not closed":                 "file",
-	"what is on its way is lost":             "wrote",
-	"what is not synced is not visible":      "commit-unsynced",
-	"it leaves a goroutine":                  "whole",
-	"it is not safe at a time":               "concurrency",
-	"a rename does nothing":                  "rename",
-	"a rename is seen at once":               "rename",
-	"a renamed payload keeps its first name": "rename",
-	"a rename removes what was there":        "rename",
-	"a rename takes paths":                   "rename",
-	"a rename ends the payload":              "rename",
+	"it shows what arrives":                "complete",
+	"it leaves temporary files":            "complete",
+	"it loses what is large":               "complete",
+	"it commits less":                      "complete",
+	"it replaces nothing":                  "replace",
+	"it replaces in two steps":             "replace",
+	"an abort removes what was there":      "abort",
+	"a second abort is an error":           "abort",
+	"an abort removes what was committed":  "ended",
+	"it takes paths":                       "names",
+	"to remove nothing is an error":        "remove",
+	"it removes nothing":                   "remove",
+	"an end of the context fails":          "context",
+	"a reset keeps what was written":       "reset",
+	"the file is not closed":               "file",
+	"what is on its way is lost":           "wrote",
+	"it leaves a goroutine":                "complete",
+	"it is not safe at a time":             "concurrency",
+	"it ignores the name":                  "commit-as",
+	"it also commits under the first name": "commit-as",
+	"it removes the first name":            "commit-as",
+	"it commits as paths":                  "commit-as",
+	"without a sync nothing is visible":    "commit-as",
 }
 
 // noReplaceMistakes are those of a memory that replaces nothing.
@@ -283,8 +286,8 @@ var noReplaceMistakes = map[string]string{
 	"what came later is left":                        "no-replace",
 	"an abort of what came later is an error":        "no-replace",
 	"it replaces what was begun at the same time":    "concurrency",
-	"what is not synced replaces":                    "commit-unsynced",
-	"a rename removes what was first":                "rename",
+	"without a sync it replaces":                     "commit-as",
+	"it removes nevertheless":                        "no-replace",
 }
 
 const (
@@ -296,7 +299,7 @@ func openMemory(mistake string) func(t testing.TB) Place {
 	return func(t testing.TB) Place {
 		_, noReplace := noReplaceMistakes[mistake]
 		m := &memory{mistake: mistake, noReplace: noReplace || mistake == noReplaceAlone, files: make(map[string][]byte)}
-		place := Place{Store: m, Read: m.Read, Names: m.Names, CommitsOnce: true, NoReplace: m.noReplace}
+		place := Place{Store: m, Read: m.Read, Names: m.Names, NoReplace: m.noReplace}
 		switch mistake {
 		case "the file is not closed":
 			place.Store = leakyStore{m, t.TempDir()}
@@ -315,7 +318,7 @@ type shared struct {
 	one memoryPending
 }
 
-func (s *shared) Create(ctx context.Context, name string) (Pending, error) {
+func (s *shared) Create(ctx context.Context, name string) (pending, error) {
 	s.one = memoryPending{m: s.memory, ctx: ctx, name: name}
 	return &s.one, nil
 }
@@ -366,7 +369,7 @@ func TestAPlaceHasToBeRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := tryMistake(t, exe, blind, "whole")
+	out, err := tryMistake(t, exe, blind, "complete")
 	if err == nil || !bytes.Contains(out, []byte("a Place without Store or Read")) || bytes.Contains(out, []byte("panic")) {
 		t.Errorf("%v:\n%s", err, out)
 	}

@@ -46,9 +46,7 @@ func chainServer(more int) func(port int, dir string) error {
 		if err != nil {
 			return err
 		}
-		srv := transport.Server{Handler: transport.SessionHandler(func(ctx context.Context, conn net.Conn, number uint64) transport.Session {
-			return stage.NewSession(ctx, conn, number, h, nil)
-		})}
+		srv := transport.Server{Handler: stage.ServeFunc(h)}
 		return srv.Serve(ctx, ln)
 	}
 }

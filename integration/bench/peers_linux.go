@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/accio-go/accio/stage"
 )
 
 // The peers that are a part of this program. Each is run as a process of its own,
@@ -49,9 +47,9 @@ var peers = map[string]func(port int, dir string) error{
 
 // The words of the protocol.
 const (
-	greeting     = stage.AccioGreeting
-	confirm      = stage.AccioConfirm
-	confirmAgain = stage.AccioConfirmAgain
+	greeting     = "accio\r\n"
+	confirm      = "confirm-accio\r\n"
+	confirmAgain = "confirm-accio-again\r\n\r\n"
 )
 
 const (

@@ -22,9 +22,12 @@ import (
 )
 
 const (
-	header  = stage.AccioConfirm + stage.AccioConfirmAgain
-	silence = 10 * time.Second
-	earlier = "of an earlier run"
+	greeting     = "accio\r\n"
+	confirm      = "confirm-accio\r\n"
+	confirmAgain = "confirm-accio-again\r\n\r\n"
+	header       = confirm + confirmAgain
+	silence      = 10 * time.Second
+	earlier      = "of an earlier run"
 )
 
 // chain is that of the program server.
@@ -155,10 +158,10 @@ func (m *model) begin(n int) string { return string(m.sent[:min(n, len(m.sent))]
 
 // words is what the server has said.
 func (m *model) words() string {
-	if m.begin(len(stage.AccioConfirm)) == stage.AccioConfirm {
-		return stage.AccioGreeting + stage.AccioGreeting
+	if m.begin(len(confirm)) == confirm {
+		return greeting + greeting
 	}
-	return stage.AccioGreeting
+	return greeting
 }
 
 // disk is a filesystem in memory that can be full.
@@ -187,7 +190,7 @@ func (f diskFile) Write(p []byte) (int, error) {
 // seed adds scripts from which the fuzzer begins.
 func seed(f *testing.F) {
 	b := func(steps ...byte) { f.Add(steps) }
-	const hear1, hear2 = byte(len(stage.AccioConfirm)) - 1, byte(len(stage.AccioConfirmAgain)) - 1
+	const hear1, hear2 = byte(len(confirm)) - 1, byte(len(confirmAgain)) - 1
 	b()
 	b(ends, 0)
 	b(resets, 0)
@@ -238,6 +241,7 @@ func FuzzConnection(f *testing.F) {
 			defer stop()
 			served := make(chan error, 1)
 			go func() { served <- stage.Serve(ctx, server, 1, chain(store)) }()
+			synctest.Wait() // for the first greeting
 
 			var m model
 			play := func(s step, sends []byte) bool {
@@ -343,9 +347,9 @@ func FuzzTCPConnection(f *testing.F) {
 		defer stop()
 		ended := make(chan error, 1)
 		srv := transport.Server{
-			Handler: transport.SessionHandler(func(ctx context.Context, conn net.Conn, number uint64) transport.Session {
-				return stage.NewSession(ctx, conn, number, chain(store), func(err error) { ended <- err })
-			}),
+			Handler: func(ctx context.Context, conn net.Conn, number uint64) {
+				ended <- stage.Serve(ctx, conn, number, chain(store))
+			},
 		}
 		served := make(chan error, 1)
 		go func() { served <- srv.Serve(ctx, ln) }()
@@ -356,8 +360,8 @@ func FuzzTCPConnection(f *testing.F) {
 		defer conn.Close()
 		tcp := conn.(*net.TCPConn)
 		// Only one that is accepted is stopped, rather than never served.
-		greeting := make([]byte, len(stage.AccioGreeting))
-		if _, err := io.ReadFull(conn, greeting); err != nil {
+		first := make([]byte, len(greeting))
+		if _, err := io.ReadFull(conn, first); err != nil {
 			t.Fatal(err)
 		}
 
@@ -402,7 +406,7 @@ func FuzzTCPConnection(f *testing.F) {
 			t.Errorf("expecting the end: %v", err)
 		}
 		if err == nil || closed == "RST" {
-			if want := m.words(); !strings.HasPrefix(want, string(greeting)+string(words)) {
+			if want := m.words(); !strings.HasPrefix(want, string(first)+string(words)) {
 				t.Errorf("the server has said %q, want %q", words, want)
 			}
 			if closed != m.close {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func TestQuickClientsThatPause(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	srv := transport.Server{Handler: transport.SessionHandler(stage.Sessions(chain(store)))}
+	srv := transport.Server{Handler: stage.ServeFunc(chain(store))}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ctx, ln) }()
 
@@ -86,68 +85,4 @@ func TestQuickClientsThatPause(t *testing.T) {
 		}
 		f.Close()
 	}
-}
-
-// devNull has a payload go nowhere, by way of the kernel.
-func devNull(t *testing.T) stage.Stage {
-	f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-		c.SetSink(f)
-		return nil, nil
-	})
-}
-
-// A connection takes no goroutine while its client is silent, however quick that was before.
-func TestQuickClientsThatFallSilentTakeNoGoroutine(t *testing.T) {
-	const clients, much = 60, 12 << 20
-	if runtime.GOOS != "linux" {
-		t.Skip("there each takes one")
-	}
-	ln, err := transport.ListenOn(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	var counter stage.Counter
-	h := stage.Chain{devNull(t), counting(&counter), stage.Idle{Limit: time.Hour}}.Then(stage.Receive)
-	srv := transport.Server{Handler: transport.SessionHandler(stage.Sessions(h))}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ctx, ln) }()
-	before := runtime.NumGoroutine()
-	payload := make([]byte, much)
-	for i := range clients {
-		conn, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := conn.Write(payload); err != nil {
-			t.Fatal(err)
-		}
-		for counter.Count() < int64(i+1)*much {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	const few = clients * 2 / 3 // some rest, for those that come
-	for begun := time.Now(); runtime.NumGoroutine() > before+few; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > 20*time.Second {
-			t.Fatalf("%d silent connections take %d goroutines", clients, runtime.NumGoroutine()-before)
-		}
-	}
-	stop()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-}
-
-// counting counts the payload of all connections together.
-func counting(counter *stage.Counter) stage.Stage {
-	return stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-		c.Out = stage.NewWriter(c.Out, counter)
-		return nil, nil
-	})
 }

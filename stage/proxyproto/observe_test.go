@@ -11,11 +11,13 @@ import (
 
 // shaken counts handshakes.
 type shaken struct {
-	stage.NopObserver
 	n int
 }
 
 func (s *shaken) HandshakeDone() { s.n++ }
+func (*shaken) Passed(int)       {}
+func (*shaken) Received()        {}
+func (*shaken) Ended(error)      {}
 
 // A header is no handshake that an Observer is told of, unless a stage inside takes it for
 // one.
@@ -29,7 +31,7 @@ func TestAnObserverIsToldOfTheHandshakeInside(t *testing.T) {
 			c.HandshakeDone()
 			return nil, nil
 		}), 1},
-		"the protocol's": {stage.Handshake{Script: stage.Script{Steps: []stage.Step{stage.Expect("hello")}}}, 1},
+		"the protocol's": {stage.Handshake{Script: stage.Script{Steps: []stage.Step{{Expect: "hello"}}}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := new(shaken)

@@ -2,13 +2,10 @@ package proxyproto
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -16,51 +13,47 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// Proxy is a stage that takes a header of the PROXY protocol, version 1 or 2, from a peer
-// that is trusted, before it calls the next handler, for which the addresses of c.Net are
-// then those that the header tells. If it tells of none (LOCAL, UNKNOWN, or an
-// unspecified family, as when the proxy looks whether the server is well), they stay the
-// connection's own.
+// Proxy is a stage that reads a header of the PROXY protocol, version 1 or 2, from a trusted
+// peer. For the stages inside, the addresses of c.Net are then those in the header. If it has
+// none (LOCAL, UNKNOWN, or an unspecified family, as in a health check of the proxy), the
+// addresses of the connection stay.
 //
-// A peer that is trusted and does not begin with a header, or whose header is not right,
-// ends its connection with [stage.ErrProtocol], at the first byte that shows it. A header
-// of version 2 may have up to [proxyproto.MaxV2HeaderSize] bytes after the first 16. If
-// it has a checksum, that must be right.
+// A trusted peer that sends no header, or an invalid one, ends its connection with
+// [stage.ErrProtocol], at the first wrong byte. A header of version 2 may have up to
+// [proxyproto.MaxV2HeaderSize] bytes after the first 16. Its checksum, if it has one, must be
+// right.
 //
-// What is inside is called for no connection that ends here: if such a one is to have an
-// outcome, Proxy stands inside of [stage.Save] and [stage.Report]. It stands outside of
-// all that asks for the client's address, such as [stage.MaxPerHost], and of a TLS stage
-// unless the header itself is encrypted. If more proxies than one add a header, there is
-// a Proxy for each.
+// A connection that ends here never reaches the stages inside. Put Proxy inside
+// [stage.Save] and [stage.Report] if such a connection must have an outcome. Put it outside
+// stages that use the address of the client, such as [stage.MaxPerHost]. Put it outside a
+// TLS stage, unless the header itself is encrypted. If several proxies add a header, use a
+// Proxy for each.
 //
-// It tells no [stage.Observer] that a handshake is done, since one may follow inside; see
+// Proxy reports no handshake to a [stage.Observer], since a handshake may follow inside; see
 // [stage.Conn.HandshakeDone].
 //
-// It takes not one byte more than the header, and leaves c.In as it was, so zero-copy
-// survives it, and a [stage.Session] can be left inside of it; while the header is read it
-// waits in place.
+// It takes no byte after the header, and leaves c.In unchanged, so zero-copy survives it.
 type Proxy struct {
-	// Trusted is where proxies are. An IPv4 address is the same if it is written as an
-	// IPv6 one, and the zone of an IPv6 address does not count.
+	// Trusted has the addresses of the proxies. An IPv4 address and the same address mapped
+	// to IPv6 are equal. The zone of an IPv6 address is ignored.
 	Trusted []netip.Prefix
 
-	// TrustUnix says that peers which come by a Unix socket are proxies.
+	// TrustUnix trusts all peers that connect to a Unix socket.
 	TrustUnix bool
 
-	// RefuseOthers says that a peer which is not trusted ends its connection with
-	// [stage.ErrProtocol]. Otherwise it is served as if this stage were not there: nobody
-	// looks for a header, and one that it sends is payload like any other.
+	// RefuseOthers ends the connection of any other peer with [stage.ErrProtocol].
+	// Otherwise such a peer is served as if this stage were absent: a header that it sends
+	// is payload.
 	RefuseOthers bool
 
-	// Limit is how long the header may take from the moment this stage is entered; no
-	// byte restarts it. A peer that has not sent all of it by then ends its connection
-	// with [stage.ErrSlowHandshake]. 0 or less means no limit.
+	// Limit is the maximum time for the header, from the moment the connection enters this
+	// stage. No byte restarts it. After that the connection ends with
+	// [stage.ErrSlowHandshake]. 0 or less means no limit.
 	Limit time.Duration
 }
 
-// Wrap reads the header before next is called. If that fails, next is not called. It
-// panics if a prefix in Trusted is not valid, or if nobody is trusted and all others are
-// refused.
+// Wrap reads the header before it calls next. If that fails, it does not call next. It
+// panics if a prefix in Trusted is invalid, or if it would refuse all peers.
 func (s Proxy) Wrap(next stage.Handler) stage.Handler {
 	trusted := slices.Clone(s.Trusted)
 	for i, p := range trusted {
@@ -74,14 +67,14 @@ func (s Proxy) Wrap(next stage.Handler) stage.Handler {
 	s.Trusted = trusted
 	if len(trusted) == 0 && !s.TrustUnix {
 		if s.RefuseOthers {
-			panic("proxyproto: Proxy refuses everybody")
+			panic("proxyproto: Proxy refuses all peers")
 		}
 		return next
 	}
 	return stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
 		if peer := c.Net.RemoteAddr(); !s.trusts(peer) {
 			if s.RefuseOthers {
-				return nil, fmt.Errorf("%w: %v is no proxy that is trusted", stage.ErrProtocol, peer)
+				return nil, fmt.Errorf("%w: %v is not a trusted proxy", stage.ErrProtocol, peer)
 			}
 			return nil, nil
 		}
@@ -98,62 +91,45 @@ func (s Proxy) Wrap(next stage.Handler) stage.Handler {
 	}).Wrap(next)
 }
 
-// trusts reports whether a peer with that address is a proxy that is trusted.
+// trusts reports whether peer is the address of a trusted proxy.
 func (s Proxy) trusts(peer net.Addr) bool {
-	var ip netip.Addr
-	switch a := peer.(type) {
+	switch peer.(type) {
 	case nil:
 		return false
 	case *net.UnixAddr:
 		return s.TrustUnix
-	case *net.TCPAddr:
-		ip = a.AddrPort().Addr()
-	default:
-		ap, err := netip.ParseAddrPort(a.String())
-		if err != nil {
-			return false
-		}
-		ip = ap.Addr()
 	}
-	ip = ip.Unmap().WithZone("")
+	ap, _ := netip.ParseAddrPort(peer.String()) // no prefix contains the zero address
+	ip := ap.Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(s.Trusted, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // read reads the header within the limit.
 func (s Proxy) read(c *stage.Conn) (*proxyproto.Header, error) {
-	if s.Limit <= 0 {
-		return readHeader(c.In)
+	if s.Limit > 0 {
+		deadline := c.NewDeadline(func(time.Time) (time.Time, error) {
+			return time.Time{}, fmt.Errorf("%w: over %v", stage.ErrSlowHandshake, s.Limit)
+		})
+		deadline.SetReadDeadline(time.Now().Add(s.Limit))
+		defer deadline.SetReadDeadline(time.Time{})
 	}
-	end, deadline := time.Now().Add(s.Limit), c.NewDeadline()
-	if err := deadline.SetReadDeadline(end); err != nil {
-		return nil, err
-	}
-	h, err := readHeader(c.In)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(end) {
-		err = fmt.Errorf("%w: over %v", stage.ErrSlowHandshake, s.Limit)
-	}
-	if derr := deadline.SetReadDeadline(time.Time{}); err == nil {
-		err = derr
-	}
-	return h, err
+	return readHeader(c.In)
 }
 
-// Header returns the header that the connection had at this place of its chain, the
-// last if there were several, with what else it tells (its TLVs). It reports false if
-// there was none: outside of [Proxy], or if the peer is not trusted. The header must not
-// be changed.
+// Header returns the header of the connection, with its TLVs, for a stage inside [Proxy]. If
+// there are several headers, it returns the last. It reports false outside of Proxy, and if
+// the peer is not trusted. The caller must not change the header.
 func Header(c *stage.Conn) (*proxyproto.Header, bool) {
-	for nc := c.Net; nc != nil; {
-		if l, ok := nc.(*layer); ok {
+	for nc := c.Net; ; {
+		switch l := nc.(type) {
+		case *layer:
 			return l.header, true
+		case interface{ NetConn() net.Conn }:
+			nc = l.NetConn()
+		default:
+			return nil, false
 		}
-		under, ok := nc.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		nc = under.NetConn()
 	}
-	return nil, false
 }
 
 // layer is a connection with other addresses.
@@ -167,17 +143,4 @@ func (l *layer) NetConn() net.Conn    { return l.Conn }
 func (l *layer) RemoteAddr() net.Addr { return l.remote }
 func (l *layer) LocalAddr() net.Addr  { return l.local }
 
-// SyscallConn is for who asks the system about the connection, which it is still: a
-// [stage.StallGate] does.
-func (l *layer) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := l.Conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.ErrUnsupported
-	}
-	return sc.SyscallConn()
-}
-
-var (
-	_ stage.Stage  = Proxy{}
-	_ syscall.Conn = (*layer)(nil)
-)
+var _ stage.Stage = Proxy{}

@@ -487,42 +487,6 @@ func TestShutdown(t *testing.T) {
 	wg.Wait()
 }
 
-// A session whose peer is silent after the header can be left, as without the stage.
-func TestASessionIsLeft(t *testing.T) {
-	server, client := tcp(t)
-	if _, err := io.WriteString(client, headers[0].header); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	s := stage.NewSession(t.Context(), server, 1, Proxy{Trusted: loopback, Limit: patience}.Wrap(stage.Receive), func(err error) { ended <- err })
-	if until, waits := s.Run(func() {}); !waits || !until.IsZero() {
-		t.Errorf("Run = %v, %t; want it to be left, with no deadline", until, waits)
-	}
-	client.(*net.TCPConn).CloseWrite()
-	for waits := true; waits; {
-		_, waits = s.Run(func() {})
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-}
-
-// The layer can be asked for what the system knows of the connection, if that can.
-func TestTheLayerIsStillTheSystemsConnection(t *testing.T) {
-	server, _ := tcp(t)
-	rc, err := (&layer{Conn: server}).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := rc.Control(func(uintptr) {}); err != nil {
-		t.Error(err)
-	}
-	pipe, _ := net.Pipe()
-	if _, err := (&layer{Conn: pipe}).SyscallConn(); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("that of a pipe: %v", err)
-	}
-}
-
 func TestSenselessFields(t *testing.T) {
 	for _, p := range []Proxy{{Trusted: []netip.Prefix{{}}}, {RefuseOthers: true}} {
 		func() {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"runtime"
 	"slices"
@@ -38,8 +37,8 @@ var errNext = errors.New("the next handler failed")
 type ending struct {
 	name   string
 	peer   func(before memnet.Peer, payload []byte) memnet.Peer
-	deaf   bool                                               // the peer reads nothing
-	gate   func(c *stage.Conn) (gate stage.Gate, stop func()) // of a stage outside, or nil
+	deaf   bool        // the peer reads nothing
+	limit  stage.Stage // outside of the stage, or nil
 	next   stage.HandlerFunc
 	cancel bool // the context, once nothing happens any more
 	is     []error
@@ -61,13 +60,9 @@ func sendsHalf(before memnet.Peer, payload []byte) memnet.Peer {
 
 func silent(memnet.Peer, []byte) memnet.Peer { return nil }
 
-// pause is how long a peer may be silent in the midst of its payload, and retry how
-// long a read lasts then that is tried again. All pauses of a connection are less than an
-// hour, by which a stage may end it (Subject.New).
-const (
-	pause = 10 * time.Minute
-	retry = time.Minute
-)
+// pause is how long a client may be silent in the middle of its payload. All pauses of a
+// connection are less than an hour, after which a stage may end it (Subject.New).
+const pause = 10 * time.Minute
 
 // sendsInPieces has the peer pause after each third of the payload.
 func sendsInPieces(before memnet.Peer, payload []byte) memnet.Peer {
@@ -77,21 +72,17 @@ func sendsInPieces(before memnet.Peer, payload []byte) memnet.Peer {
 	return then(before, memnet.HalfClose)
 }
 
-// idleGate is the gate of a stage.Idle.
-func idleGate(c *stage.Conn) (stage.Gate, func()) {
-	g := stage.NewIdleGate(c.NewDeadline(), pause)
-	return g, g.Stop
-}
-
-// limitGate is one that ends a payload with an error when the peer goes on after a pause.
+// limitGate ends a payload with an error when the client goes on after a pause.
 type limitGate struct {
 	err  error
 	last time.Time
 }
 
-func newLimitGate(*stage.Conn) (stage.Gate, func()) {
-	return &limitGate{err: fmt.Errorf("payload: %w", stage.ErrTooLarge), last: time.Now()}, func() {}
-}
+// limit is a stage with a limitGate.
+var limit = stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
+	c.In = stage.NewReader(c.In, &limitGate{err: fmt.Errorf("payload: %w", stage.ErrTooLarge), last: time.Now()})
+	return nil, nil
+})
 
 func (g *limitGate) Allow(max int) (int, error) { return max, nil }
 
@@ -104,40 +95,6 @@ func (g *limitGate) Passed(n int, err error) error {
 	}
 	g.last = time.Now()
 	return err
-}
-
-// retryGate is one that has reads tried again when its deadline has passed.
-type retryGate struct {
-	deadline *stage.Deadline
-	at       time.Time
-}
-
-func newRetryGate(c *stage.Conn) (stage.Gate, func()) {
-	g := &retryGate{deadline: c.NewDeadline()}
-	g.again()
-	return g, func() { g.deadline.SetReadDeadline(time.Time{}) }
-}
-
-func (g *retryGate) again() error {
-	g.at = time.Now().Add(retry)
-	return g.deadline.SetReadDeadline(g.at)
-}
-
-func (g *retryGate) Allow(max int) (int, error) { return max, nil }
-
-func (g *retryGate) Passed(_ int, err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(g.at) {
-		return g.again()
-	}
-	return err
-}
-
-// receiveAgain is stage.Receive behind a retryGate.
-func receiveAgain(ctx context.Context, c *stage.Conn) error {
-	g, stop := newRetryGate(c)
-	defer stop()
-	c.In = stage.NewReader(c.In, g)
-	return stage.Receive.Serve(ctx, c)
 }
 
 // errPanicked is what the next handler panics with.
@@ -167,18 +124,14 @@ var (
 	stoppedDeaf = ending{name: "the context is cancelled while the peer takes nothing", peer: silent, deaf: true, cancel: true,
 		is: []error{stage.ErrShutdown}, next: stage.Receive.Serve}
 
-	silenced = ending{name: "a stage outside ends it, because the peer is silent", peer: sendsHalf, gate: idleGate,
+	silenced = ending{name: "a stage outside ends it, because the peer is silent", peer: sendsHalf, limit: stage.Idle{Limit: pause},
 		is: []error{stage.ErrIdle}, next: stage.Receive.Serve}
-	limited = ending{name: "a stage outside ends it, by a limit", peer: sendsInPieces, gate: newLimitGate,
+	limited = ending{name: "a stage outside ends it, by a limit", peer: sendsInPieces, limit: limit,
 		is: []error{stage.ErrTooLarge, stage.ErrLimit}, next: stage.Receive.Serve}
-	retried = ending{name: "read deadlines pass, and a stage outside has the read tried again", peer: sendsInPieces,
-		gate: newRetryGate, next: stage.Receive.Serve}
-	retriedInside = ending{name: "read deadlines pass, and a stage inside has the read tried again", peer: sendsInPieces,
-		next: receiveAgain}
 
 	endings = []ending{
 		received, failed, failedLate, broken, panicked, stopped, stoppedSilent, stoppedDeaf,
-		silenced, limited, retried, retriedInside,
+		silenced, limited,
 	}
 )
 
@@ -207,7 +160,7 @@ type bench struct {
 	instance Instance
 	handler  stage.Handler
 	served   int      // connections
-	conns    sync.Map // of *stage.Conn to *connection; contexts carry no values
+	conns    sync.Map // of Conn.Number to *connection; contexts carry no values
 }
 
 // each has f look at each ending, in a bubble of its own.
@@ -236,6 +189,7 @@ type end struct {
 	closed  []string  // what the stage has closed
 	read    time.Time // the deadlines it has left
 	write   time.Time
+	late    error         // of a deadline that was left and has passed
 	took    time.Duration // to end when it was told to
 	hung    bool          // it did not
 	peerErr error
@@ -243,10 +197,10 @@ type end struct {
 
 // connection is a connection that is watched while a stage has it.
 type connection struct {
-	*memnet.Conn
+	memnet.Conn
 	*end
-	next stage.HandlerFunc
-	gate func(*stage.Conn) (stage.Gate, func())
+	ending
+	outer *stage.Conn // the stage was called with it
 
 	mu     sync.Mutex
 	inside bool // the stage has it
@@ -257,15 +211,16 @@ type connection struct {
 func (b *bench) outside(next stage.Handler) stage.Handler {
 	return stage.HandlerFunc(func(ctx context.Context, c *stage.Conn) (err error) {
 		w := c.Net.(*connection)
-		b.conns.Store(c, w)
-		defer b.conns.Delete(c)
+		w.outer = c
+		b.conns.Store(c.Number, w)
+		defer b.conns.Delete(c.Number)
 		c.Out = &sink{w: w}
 		w.enter(true)
 		defer w.enter(false)
-		if w.gate != nil {
-			g, stop := w.gate(c)
-			defer stop()
-			c.In = stage.NewReader(c.In, g)
+		defer w.findDeadlines(c.In, c.Reply)
+		next := next
+		if w.limit != nil {
+			next = w.limit.Wrap(next)
 		}
 		defer func() {
 			if v := recover(); v != nil {
@@ -277,13 +232,24 @@ func (b *bench) outside(next stage.Handler) stage.Handler {
 	})
 }
 
+// findDeadlines makes the connection have the deadlines that the stage has left: a read or
+// a write sets the nearest of them, and one that has passed ends it.
+func (c *connection) findDeadlines(in io.Reader, reply io.Writer) {
+	_, err := in.Read(nil)
+	_, werr := reply.Write(nil)
+	if !errors.Is(werr, stage.ErrReset) {
+		err = errors.Join(err, werr)
+	}
+	c.late = err
+}
+
 // inside is what the stage calls next.
 func (b *bench) inside(ctx context.Context, c *stage.Conn) error {
-	v, ok := b.conns.Load(c)
-	if !ok {
+	v, _ := b.conns.Load(c.Number)
+	w, ok := v.(*connection)
+	if !ok || c.Frame == 0 && c != w.outer {
 		return errors.New("the next handler was called with a connection that is not the stage's")
 	}
-	w := v.(*connection)
 	w.calls++
 	return w.next(ctx, c)
 }
@@ -362,7 +328,7 @@ func (b *bench) start(e ending, cut func(net.Conn) net.Conn, from net.Addr) func
 	if e.deaf {
 		client.SetReadBuffer(1)
 	}
-	conn := &connection{Conn: server, end: new(end), next: e.next, gate: e.gate}
+	conn := &connection{Conn: server, end: new(end), ending: e}
 	ctx, cancel := context.WithCancel(b.t.Context())
 
 	send, _ := b.payload(size)

@@ -159,29 +159,7 @@ var mistakes = []mistake{
 		}
 		return err
 	})},
-	{"payload", "it goes round what stands outside", before(func(_ context.Context, c *stage.Conn) { c.In = c.Net })},
-	{"payload", "a read that has failed is not tried again", before(func(_ context.Context, c *stage.Conn) {
-		in, failed := c.In, error(nil)
-		c.In = readerFunc(func(p []byte) (n int, err error) {
-			if failed == nil {
-				n, failed = in.Read(p)
-			}
-			return n, failed
-		})
-	})},
-	{"payload", "what came before a deadline is lost", before(func(_ context.Context, c *stage.Conn) {
-		in := c.In
-		c.In = readerFunc(func(p []byte) (int, error) {
-			n, err := io.ReadFull(in, p[:min(len(p), 100)])
-			switch {
-			case err == io.ErrUnexpectedEOF:
-				return n, io.EOF
-			case err != nil:
-				return 0, err
-			}
-			return n, nil
-		})
-	})},
+	{"errors", "it goes round what stands outside", before(func(_ context.Context, c *stage.Conn) { c.In = c.Net })},
 	{"panic", "a panic becomes an error", Subject{New: func(testing.TB) Instance { return Instance{Stage: stage.Recover{}} }}},
 	{"panic", "a panic is lost", around(func(ctx context.Context, c *stage.Conn, next stage.Handler) error {
 		defer func() { recover() }()
@@ -250,10 +228,14 @@ var mistakes = []mistake{
 		return next.Serve(ctx, c)
 	})},
 	{"deadlines", "a deadline is left", before(func(_ context.Context, c *stage.Conn) {
-		c.NewDeadline().SetReadDeadline(time.Now().Add(time.Hour))
+		c.NewDeadline(nil).SetReadDeadline(time.Now().Add(time.Hour))
 	})},
 	{"deadlines", "a write deadline is left", before(func(_ context.Context, c *stage.Conn) {
-		c.SetWriteDeadline(time.Now().Add(time.Hour))
+		c.NewDeadline(nil).SetWriteDeadline(time.Now().Add(time.Hour))
+	})},
+	{"deadlines", "a deadline that has passed is left", around(func(ctx context.Context, c *stage.Conn, next stage.Handler) error {
+		defer c.NewDeadline(nil).SetWriteDeadline(time.Now())
+		return next.Serve(ctx, c)
 	})},
 	{"deadlines", "the deadline that ends all I/O is removed", around(func(ctx context.Context, c *stage.Conn, next stage.Handler) error {
 		defer c.Net.SetReadDeadline(time.Time{})
@@ -326,18 +308,18 @@ var mistakes = []mistake{
 
 const mistakeEnv = "STAGETEST_MISTAKE"
 
-// TestMistake is for TestMistakesAreFound: it fails.
+// TestMistake is for TestMistakes: it fails.
 func TestMistake(t *testing.T) {
 	name, ok := os.LookupEnv(mistakeEnv)
 	if !ok {
-		t.Skip("it is run by TestMistakesAreFound")
+		t.Skip("it is run by TestMistakes")
 	}
 	TestStage(t, mistakes[slices.IndexFunc(mistakes, func(m mistake) bool { return m.name == name })].subject)
 }
 
 // Each mistake is found, and called by the name of its rule. A process of its own
 // tries it: what never ends is a panic of the bubble.
-func TestMistakesAreFound(t *testing.T) {
+func TestMistakes(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -365,7 +347,7 @@ func TestMistakesAreFound(t *testing.T) {
 }
 
 // What a stage does that may do so is no mistake.
-func TestStagesWithoutMistakes(t *testing.T) {
+func TestNoMistakes(t *testing.T) {
 	scramble := func(p []byte) {
 		for i, b := range p {
 			p[i] = b ^ 0x55
@@ -378,7 +360,7 @@ func TestStagesWithoutMistakes(t *testing.T) {
 		"a chain": {New: func(testing.TB) Instance { return Instance{Stage: stage.Chain{}} }, ZeroCopy: true},
 		"it talks": before(func(_ context.Context, c *stage.Conn) {
 			io.WriteString(c.Reply, "your name?")
-			stage.Script{Steps: []stage.Step{stage.Expect("me\n")}}.Run(c.In, c.Reply)
+			stage.Script{Steps: []stage.Step{{Expect: "me\n"}}}.Run(c.In, c.Reply)
 		}).with(memnet.Hear("your name?"), memnet.Say("me", "\n")),
 		"it changes the payload": {Payload: payload, Want: want, New: before(func(_ context.Context, c *stage.Conn) {
 			in := c.In
@@ -412,7 +394,7 @@ func TestStagesWithoutMistakes(t *testing.T) {
 	}
 }
 
-func TestWhatDiffersIsSaid(t *testing.T) {
+func TestDiffers(t *testing.T) {
 	for _, test := range []struct{ got, want, says string }{
 		{"abc", "abc", ""},
 		{"", "", ""},

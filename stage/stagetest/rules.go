@@ -17,8 +17,8 @@ import (
 
 // rules are all there are.
 var rules = []rule{
-	{"payload", "what the peer sends after what the stage takes of it reaches the sink, however it is cut, and also if reads are tried again",
-		"stage.Stage, stage.Gate, and stage.Expect of a dialogue", checkPayload},
+	{"payload", "what the peer sends after what the stage takes of it reaches the sink, however it is cut",
+		"stage.Stage and stage.Gate", checkPayload},
 	{"next-once", "the next handler is called once, or not at all",
 		"stage.Stage, and CONTRIBUTING.md, Add a stage", checkNextOnce},
 	{"errors", "what the next handler returned and how the connection failed, or was ended from outside, is passed on, for errors.Is",
@@ -90,13 +90,6 @@ func checkPayload(c *checking) {
 	}
 	look("as the peer writes it", func(conn net.Conn) net.Conn { return conn })
 	look("as much as can be in one piece", memnet.Gather)
-	for _, e := range []ending{retried, retriedInside} {
-		c.bubble(func(b *bench) {
-			if wrong := b.wrong(b.play(e, nil), 1); wrong != "" {
-				b.broken("when %s: %s", e.name, wrong)
-			}
-		})
-	}
 	look("with pauses", func(conn net.Conn) net.Conn { return memnet.Cut(conn, max(len(send)/3, 1), time.Millisecond) })
 }
 
@@ -107,7 +100,7 @@ func checkNextOnce(c *checking) {
 			b.broken("when %s: it was called %d times", e.name, r.calls)
 		}
 		if r.calls == 0 && slices.Contains([]string{received.name, failed.name, failedLate.name, panicked.name, stopped.name,
-			silenced.name, limited.name, retried.name, retriedInside.name}, e.name) {
+			silenced.name, limited.name}, e.name) {
 			b.broken("when %s: it was not called at all, though the peer has done what it should (%v)", e.name, r.peerErr)
 		}
 	})
@@ -186,6 +179,9 @@ func checkDeadlines(c *checking) {
 				b.broken("when %s: the read deadline that ends all I/O has been moved to %v", e.name, r.read)
 			}
 			return
+		}
+		if r.late != nil {
+			b.broken("when %s: a deadline is left that has passed: %v", e.name, r.late)
 		}
 		if !r.read.IsZero() {
 			b.broken("when %s: a read deadline is left, in %v", e.name, time.Until(r.read))
@@ -266,7 +262,7 @@ func (b *bench) measure(e ending) {
 	server, client := memnet.Pair()
 	server.SetReadBuffer(1 << 30)
 	send, _ := b.payload(size)
-	conn := &connection{Conn: server, end: new(end), next: e.next}
+	conn := &connection{Conn: server, end: new(end), ending: e}
 	conn.sink.Grow(len(send) + len(b.Want))
 	peer := e.peer(b.Before, send).Start(client)
 	stage.Serve(b.t.Context(), conn, 1, b.handler)

@@ -27,7 +27,7 @@ type Subject struct {
 	After memnet.Peer
 
 	// Payload is what the peer sends then. Nil means some KiB of any bytes, and 2 MiB
-	// where the check is about zero-copy.
+	// where the check is about zero-copy. For a stage that cuts frames it is one frame.
 	Payload []byte
 
 	// Want is what of Payload reaches the sink. Nil means all of it as it is.
@@ -61,8 +61,7 @@ type Instance struct {
 // TestStage tests a stage. Each rule is a subtest, whose failure says what the rule is
 // and where it is written:
 //
-//   - payload: what the peer sends reaches the sink unchanged, however it is cut, and also
-//     if a stage outside or inside has reads tried again whose deadlines have passed;
+//   - payload: what the peer sends reaches the sink unchanged, however it is cut;
 //   - next-once: the next handler is called once, or not at all;
 //   - errors: those of the next handler, of the connection and of stages outside are passed
 //     on, each cause that package stage knows as itself;

@@ -53,10 +53,3 @@ func ExampleThrottle() {
 	// 12
 	// 12
 }
-
-// Any reader can be throttled.
-func ExampleThrottle_NewGate() {
-	gate := throttle.Throttle{BytesPerSecond: 1 << 20}.NewGate(context.Background())
-	io.Copy(os.Stdout, stage.NewReader(strings.NewReader("hello, world"), gate))
-	// Output: hello, world
-}

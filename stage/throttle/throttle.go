@@ -1,14 +1,14 @@
-// Package throttle bounds how quickly a server takes what its peers send: each
-// connection by a rate of its own, and all of them together by one that they share.
+// Package throttle limits how fast a server reads from its clients: each connection at a
+// rate of its own, and all connections together at a shared rate.
 //
-//	shared := rate.NewLimiter(100<<20, 1<<20) // bytes in a second, and at once
+//	shared := rate.NewLimiter(100<<20, 1<<20) // bytes per second, and burst
 //	h := stage.Chain{
 //		throttle.Throttle{BytesPerSecond: 10 << 20, Shared: shared},
 //		stage.Idle{Limit: 10 * time.Second},
 //	}.Then(stage.Receive)
 //
-// A connection that is throttled is not read from; TCP's flow control then slows its
-// peer down. It is a package of its own since it stands on golang.org/x/time/rate.
+// Throttle stops reading from a fast connection; the flow control of TCP then slows the
+// client down. The package is separate because it needs golang.org/x/time/rate.
 package throttle
 
 import (
@@ -23,61 +23,56 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// Throttle is a stage that takes no more than a number of bytes in a second from a
-// connection's peer, by waiting before it reads on. It throttles what is inside of it:
-// inside of a [stage.Handshake] that is the payload.
+// Throttle is a stage that limits the bytes per second from a client. It waits before it
+// reads on. It limits the bytes that the stages inside read: inside a [stage.Handshake],
+// the payload.
 //
-// Bytes are paid for when they have passed, at once and exactly, and whoever owes
-// waits. So in any time t no more than Burst + BytesPerSecond·t and one piece pass; with
-// Shared one piece for each connection. A piece is what comes in 4 ms, from 1 KiB to
-// 64 KiB, and not more than the burst. Each connection waits for its own last piece, in
-// the order in which they came, so that none starves, however much others have to send.
+// A connection waits after its bytes have passed, for exactly their number. So in any time t
+// at most Burst + BytesPerSecond·t bytes and one piece pass; with Shared, one piece for each
+// connection. A piece has the bytes of 4 ms at the rate, from 1 KiB to 64 KiB, and at most
+// the burst. Connections that share a limiter wait for one piece each, in the order of their
+// pieces, so none starves.
 //
-// While it waits nothing is read, and the wait is no silence of the peer to
-// [stage.Idle] and [stage.MinRate], whichever stands further out. A shutdown ends the
-// wait at once, with [stage.ErrShutdown]; that another deadline has passed, or that the
-// connection broke, is seen when it is over.
+// It reads nothing while it waits. [stage.Idle] and [stage.MinRate], outside or inside, do
+// not count the wait as silence of the client. A shutdown ends the wait at once, with
+// [stage.ErrShutdown]. Another deadline, or a broken connection, takes effect after the wait.
 //
 // It sees no bytes, so zero-copy survives it.
 type Throttle struct {
 	// BytesPerSecond is the rate of each connection. 0 or less means no limit.
 	BytesPerSecond int64
 
-	// Burst is how many bytes may pass at once after a time in which fewer came than
-	// might have, of each connection. 0 or less means what BytesPerSecond allows in a
-	// second. It means nothing without BytesPerSecond.
+	// Burst is how many bytes of a connection may pass at once after a slower time. 0 or
+	// less means the bytes of one second. It has no effect without BytesPerSecond.
 	Burst int
 
-	// Shared is the rate, in bytes a second, of all connections that share it, also of
-	// other chains; nil means no limit. Its limit and burst may be changed at any
-	// time, for what passes from then on: who waits already waits on, for ever where the
-	// limit was 0. A burst of less than 1 byte, with a limit that is not rate.Inf, ends
-	// connections with an error.
+	// Shared limits all connections that share it, in bytes per second, also across chains;
+	// nil means no limit. Its limit and burst may change at any time, for later bytes: a
+	// connection that already waits does not notice, and waits forever if the limit was 0.
+	// A burst below 1 byte ends connections with an error, unless the limit is rate.Inf.
 	Shared *rate.Limiter
 }
 
-// Wrap puts the throttle before what next reads.
+// Wrap limits the rate at which next reads.
 func (s Throttle) Wrap(next stage.Handler) stage.Handler {
 	if s.BytesPerSecond <= 0 && s.Shared == nil {
 		return next
 	}
 	return stage.Bracket(func(ctx context.Context, c *stage.Conn) (func(error) error, error) {
-		c.In = stage.NewReader(c.In, s.NewGate(ctx))
+		c.In = stage.NewReader(c.In, s.newGate(ctx))
 		return nil, nil
 	}).Wrap(next)
 }
 
-// NewGate returns the [stage.Gate] that Throttle puts before a connection's reader, for
-// any reader or writer: one stream with a rate and a burst of its own. Its waits end when
-// ctx is cancelled.
-func (s Throttle) NewGate(ctx context.Context) stage.Gate {
+// newGate returns the gate of one connection. Its waits end when ctx is cancelled.
+func (s Throttle) newGate(ctx context.Context) *gate {
 	g := &gate{ctx: ctx}
 	if s.BytesPerSecond > 0 {
 		burst := s.Burst
 		if burst <= 0 {
 			burst = int(min(s.BytesPerSecond, math.MaxInt))
 		}
-		g.limiters = append(g.room[:0], rate.NewLimiter(rate.Limit(s.BytesPerSecond), burst))
+		g.limiters = append(g.limiters, rate.NewLimiter(rate.Limit(s.BytesPerSecond), burst))
 	}
 	if s.Shared != nil {
 		g.limiters = append(g.limiters, s.Shared)
@@ -86,8 +81,8 @@ func (s Throttle) NewGate(ctx context.Context) stage.Gate {
 }
 
 const (
-	// pieceTime is what a piece may take, so that many who share a limit take turns
-	// quickly; but a piece costs two system calls, however small it is.
+	// pieceTime is the time of a piece. Short pieces let connections that share a limiter
+	// alternate quickly; but each costs two system calls.
 	pieceTime = 4 * time.Millisecond
 	minPiece  = 1 << 10
 	maxPiece  = 64 << 10
@@ -96,11 +91,10 @@ const (
 type gate struct {
 	ctx      context.Context
 	limiters []*rate.Limiter
-	room     [2]*rate.Limiter
-	paid     time.Time // when all that has passed is paid for
+	free     time.Time // when the next piece may pass
 }
 
-// Allow waits until all that has passed is paid for, and allows a piece.
+// Allow waits until the next piece may pass, and returns its size.
 func (g *gate) Allow(max int) (int, error) {
 	if err := g.wait(); err != nil {
 		return 0, err
@@ -116,11 +110,7 @@ func (g *gate) Allow(max int) (int, error) {
 }
 
 func (g *gate) wait() error {
-	if g.paid.IsZero() {
-		return nil
-	}
-	rest := time.Until(g.paid)
-	g.paid = time.Time{}
+	rest := time.Until(g.free)
 	if rest <= 0 {
 		return nil
 	}
@@ -134,9 +124,9 @@ func (g *gate) wait() error {
 	}
 }
 
-var errNoBurst = errors.New("throttle: a limiter whose burst is less than a byte lets nothing pass")
+var errNoBurst = errors.New("throttle: a limiter with a burst below 1 byte lets nothing pass")
 
-// piece is how much l lets pass before it is paid for.
+// piece returns how many bytes l lets pass before a wait.
 func piece(l *rate.Limiter) (int, error) {
 	limit, burst := l.Limit(), l.Burst()
 	switch {
@@ -149,34 +139,29 @@ func piece(l *rate.Limiter) (int, error) {
 	return min(int(n), burst), nil
 }
 
-// Passed has n bytes paid for.
+// Passed takes n bytes from all limiters.
 func (g *gate) Passed(n int, err error) error {
-	if n <= 0 {
-		return err
-	}
 	now := time.Now()
 	for _, l := range g.limiters {
-		if until := pay(l, now, n); until.After(g.paid) {
-			g.paid = until
+		if free := reserve(l, now, n); free.After(g.free) {
+			g.free = free
 		}
 	}
 	return err
 }
 
-// pay has l pay for n bytes, and returns when it has.
-func pay(l *rate.Limiter, now time.Time, n int) time.Time {
-	var until time.Time
+// reserve takes n bytes from l, and returns when l has earned them.
+func reserve(l *rate.Limiter, now time.Time, n int) (free time.Time) {
 	for n > 0 {
-		// As much at once as a burst that has been made smaller meanwhile allows.
-		part := min(n, max(l.Burst(), 1))
+		part := min(n, max(l.Burst(), 1)) // the burst may have become smaller
 		r := l.ReserveN(now, part)
 		if !r.OK() {
-			break // Allow tells of it
+			break // Allow returns the error
 		}
-		until = now.Add(r.DelayFrom(now))
+		free = now.Add(r.DelayFrom(now))
 		n -= part
 	}
-	return until
+	return free
 }
 
 var _ stage.Gate = (*gate)(nil)

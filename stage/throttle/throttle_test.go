@@ -1,7 +1,6 @@
 package throttle
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -116,7 +115,7 @@ func (l *timeline) Passed(n int, err error) error {
 }
 
 // In no stretch of time does more pass than the burst, what the time allows, and a piece.
-func TestNoMoreThanTheRatePassesInAnyTime(t *testing.T) {
+func TestThrottleRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perSecond, burst, piece = 10000, 5000, minPiece
 		var line timeline
@@ -142,7 +141,7 @@ func TestNoMoreThanTheRatePassesInAnyTime(t *testing.T) {
 
 // Those who share a limiter share it evenly, whatever each would take at once, and who
 // has little to send does not wait for those who have much.
-func TestNoConnectionStarves(t *testing.T) {
+func TestThrottleFairness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perSecond, many, each = 100000, 10, 100000
 		h := stage.Chain{stage.Count{}, Throttle{Shared: rate.NewLimiter(perSecond, 10000)}} // the burst is for who comes first
@@ -175,7 +174,7 @@ func TestNoConnectionStarves(t *testing.T) {
 	})
 }
 
-func TestAShutdownEndsTheWait(t *testing.T) {
+func TestThrottleCancel(t *testing.T) {
 	for name, s := range map[string]Throttle{
 		"own":              {BytesPerSecond: 1, Burst: 1000},
 		"shared":           {Shared: rate.NewLimiter(1, 1000)},
@@ -196,7 +195,7 @@ func TestAShutdownEndsTheWait(t *testing.T) {
 }
 
 // Waits of half a minute are no silence, in any order of the stages; but silence is.
-func TestAWaitIsNotThePeersSilence(t *testing.T) {
+func TestThrottleIsNotSilence(t *testing.T) {
 	slow := Throttle{BytesPerSecond: 10, Burst: 300}
 	for what, tt := range map[string]struct {
 		limit stage.Stage
@@ -227,7 +226,7 @@ func TestAWaitIsNotThePeersSilence(t *testing.T) {
 }
 
 // A limiter may be changed while connections use it.
-func TestALimiterThatIsChanged(t *testing.T) {
+func TestThrottleLimiterChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := rate.NewLimiter(1000, 1000)
 		time.AfterFunc(5*time.Second+time.Millisecond, func() {
@@ -262,34 +261,13 @@ func tcp(t *testing.T) (server, client net.Conn) {
 	return server, client
 }
 
-// A session is served to its end though the gate waits longer than it does in place.
-func TestASessionThatIsThrottled(t *testing.T) {
-	server, client := tcp(t)
-	payload := bytesOf(20000)
-	done := peer(client, payload)
-	var got bytes.Buffer
-	sink := stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-		c.SetSink(&got)
-		return nil, nil
-	})
-	h := stage.Chain{sink, stage.Idle{Limit: 10 * time.Second}, Throttle{BytesPerSecond: 20000, Burst: 5000}}.Then(stage.Receive)
-	var end error
-	s := stage.NewSession(t.Context(), server, 1, h, func(err error) { end = err })
-	for waits := true; waits; {
-		_, waits = s.Run(func() {})
-	}
-	if <-done; end != nil || got.String() != payload {
-		t.Errorf("%d bytes, ended with %v", got.Len(), end)
-	}
-}
-
 // always is a reader that always has something.
 type always struct{}
 
 func (always) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestThrottleCostsNoAllocation(t *testing.T) {
-	r := stage.NewReader(always{}, Throttle{BytesPerSecond: 1 << 40, Shared: rate.NewLimiter(1<<40, 1<<30)}.NewGate(t.Context()))
+func TestThrottleAllocations(t *testing.T) {
+	r := stage.NewReader(always{}, Throttle{BytesPerSecond: 1 << 40, Shared: rate.NewLimiter(1<<40, 1<<30)}.newGate(t.Context()))
 	buf := make([]byte, 1024)
 	if n := testing.AllocsPerRun(1000, func() { r.Read(buf) }); n != 0 {
 		t.Errorf("%v allocations for a read", n)
@@ -297,7 +275,7 @@ func TestThrottleCostsNoAllocation(t *testing.T) {
 }
 
 // That holds, too, if a reader of another stage stands between the two.
-func TestAWaitIsNotThePeersSilenceBehindAReader(t *testing.T) {
+func TestThrottleIsNotSilenceBehindAReader(t *testing.T) {
 	between := stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
 		c.In = struct{ io.Reader }{c.In}
 		return nil, nil

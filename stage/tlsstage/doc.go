@@ -1,9 +1,8 @@
-// Package tlsstage has a server's chain speak TLS with its clients.
+// Package tlsstage is TLS as a stage, for the server's side.
 //
-// [TLS] is a stage: what is inside of it reads and writes payload, and what is
-// outside of it counts, limits and waits for what is on the wire. So there is no
-// listener of its own, and the connection that is served stays the system's, with all
-// that package stage can do for it:
+// The stages inside [TLS] read and write the payload. The stages outside count and limit the
+// encrypted bytes. TLS needs no listener of its own, so package stage serves the plain
+// connection of the system:
 //
 //	certs, err := tlsstage.NewReloader(tlsstage.Files{Cert: "cert.pem", Key: "key.pem"}, logError)
 //	…
@@ -14,14 +13,12 @@
 //		stage.Handshake{Script: stage.Accio},
 //	}.Then(stage.Receive)
 //
-// The end of a stream is what a client says by its close_notify, and nothing else: a
-// connection that is cut, by whomever, ends with an error, so that no stage outside
-// takes a part of a payload for the whole.
+// Only a close_notify ends the stream of a client. A connection that was cut ends with an
+// error, so no stage outside takes a part of a payload for the whole.
 //
-// The payload is decrypted in user space (there is no kTLS), which is the end of
-// zero-copy for the chain, and the connection keeps its goroutine while it is silent.
+// The payload is decrypted in user space (without kTLS), which ends zero-copy.
 //
-// A [Reloader] has certificates that are replaced on disk taken up without a restart.
+// A [Reloader] reads replaced certificates without a restart.
 //
-// The package imports the standard library and package stage only.
+// The package imports only the standard library and package stage.
 package tlsstage

@@ -12,11 +12,13 @@ import (
 
 // shaken counts handshakes.
 type shaken struct {
-	stage.NopObserver
 	n int
 }
 
 func (s *shaken) HandshakeDone() { s.n++ }
+func (*shaken) Passed(int)       {}
+func (*shaken) Received()        {}
+func (*shaken) Ended(error)      {}
 
 // That of TLS is none that an Observer is told of, unless a stage inside takes it for the
 // protocol's.
@@ -31,7 +33,7 @@ func TestAnObserverIsToldOfTheHandshakeInside(t *testing.T) {
 			c.HandshakeDone()
 			return nil, nil
 		}), 1},
-		"the protocol's": {stage.Handshake{Script: stage.Script{Steps: []stage.Step{stage.Expect("hello")}}}, 1},
+		"the protocol's": {stage.Handshake{Script: stage.Script{Steps: []stage.Step{{Expect: "hello"}}}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, client := connect()

@@ -3,56 +3,55 @@ package tlsstage
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Files are the PEM files that a [Reloader] reads.
+// Files names the PEM files that a [Reloader] reads.
 type Files struct {
-	// Cert is the server's certificate, followed by those between it and a root, and Key
-	// its private key.
+	// Cert has the certificate of the server, followed by its intermediates. Key has the
+	// private key.
 	Cert, Key string
 
-	// ClientCAs, if not empty, are the certificates of those who vouch for clients: each
-	// client has to show a certificate that one of them has signed.
+	// ClientCAs, if not empty, has the CA certificates for clients: each client must show a
+	// certificate signed by one of them.
 	ClientCAs string
 }
 
-// Reloader is what is in [Files], also when they are replaced while a server runs. It
-// looks for changes when clients come, at most once a second, and has no goroutine: a
-// file has changed if another file has its name, or if its size or time of modification
-// is another. What is in the files is taken up if it is right as a whole. Until then,
-// as in between when one of a pair has been replaced and the other has not, clients are
-// served by what was right last.
+// Reloader holds the content of [Files], and reads them again when they change. It checks
+// them when clients connect, at most once a second, and has no goroutine. A changed file is
+// another file of that name, or has another size or modification time. Reloader uses new
+// content only if all files are valid together. Until then, as while only one file of a pair
+// is replaced, clients get the last valid content.
 //
 // It is safe for concurrent use.
 type Reloader struct {
 	files   Files
 	onError func(error)
-	present atomic.Pointer[material]
+	current atomic.Pointer[content]
 
-	mu     sync.Mutex // held while the files are looked at
-	looked time.Time
-	seen   [3]stamp
-	broken bool // what was seen was not right
+	mu      sync.Mutex // held during a check
+	checked time.Time
+	seen    [3]os.FileInfo
+	invalid bool // the files that were seen
 }
 
-// lookInterval is how often the files are looked at, at the most.
-const lookInterval = time.Second
+// checkInterval is the minimum time between two checks of the files.
+const checkInterval = time.Second
 
-// material is the content of files that was right.
-type material struct {
+// content is the valid content of the files.
+type content struct {
 	cert      tls.Certificate
 	clientCAs *x509.CertPool // nil if clients need no certificate
 }
 
-// NewReloader reads the files; it fails if they are not right now. When they are not
-// later, onError, unless it is nil, is told once for each state in which they are found,
-// by the goroutine that serves the client who came.
+// NewReloader reads the files, and fails if they are invalid. If they become invalid later,
+// the goroutine that serves a client calls onError, unless it is nil, once for each state of
+// the files.
 func NewReloader(files Files, onError func(error)) (*Reloader, error) {
 	r := &Reloader{files: files, onError: onError}
 	if err := r.Reload(); err != nil {
@@ -61,106 +60,82 @@ func NewReloader(files Files, onError func(error)) (*Reloader, error) {
 	return r, nil
 }
 
-// Reload reads the files now, whether they have changed or not. If they are not right it
-// says why, and what was right last stays.
+// Reload reads the files now, even if they have not changed. If they are invalid, it returns
+// the reason, and the last valid content stays in use.
 func (r *Reloader) Reload() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.looked = time.Now()
-	return r.read(r.files.stamps())
+	r.checked = time.Now()
+	return r.read(r.files.stat())
 }
 
-// Certificate returns the server's certificate that is in use: what was right last. It is
-// not to be changed.
-func (r *Reloader) Certificate() *x509.Certificate { return r.present.Load().cert.Leaf }
+// Certificate returns the certificate of the server that is in use. The caller must not
+// change it.
+func (r *Reloader) Certificate() *x509.Certificate { return r.current.Load().cert.Leaf }
 
-// look reads the files if it is time to, and they have changed or were not right. A
-// client does not wait while that is done for another.
-func (r *Reloader) look() {
+// check reads the files if they have changed, unless another goroutine does so now. It
+// reports each state of the files once.
+func (r *Reloader) check() {
 	if !r.mu.TryLock() {
 		return
 	}
-	err := r.lookLocked()
+	var err error
+	if now := time.Now(); now.Sub(r.checked) >= checkInterval {
+		r.checked = now
+		seen := r.files.stat()
+		if !slices.EqualFunc(seen[:], r.seen[:], sameFile) {
+			err = r.read(seen)
+		} else if r.invalid {
+			// A write during the last read, within one tick of the clock of the filesystem,
+			// leaves the same state.
+			r.read(seen)
+		}
+	}
 	r.mu.Unlock()
 	if err != nil && r.onError != nil {
 		r.onError(err)
 	}
 }
 
-// lookLocked returns an error that has not been told.
-func (r *Reloader) lookLocked() error {
-	now := time.Now()
-	if now.Sub(r.looked) < lookInterval {
-		return nil
-	}
-	r.looked = now
-	stamps := r.files.stamps()
-	same := true
-	for i, s := range stamps {
-		same = same && s.same(r.seen[i])
-	}
-	if same && !r.broken {
-		return nil
-	}
-	told := same
-	// Those that were not right are read again even if they look the same: they may have
-	// been written to while they were read, within one tick of the filesystem's clock.
-	if err := r.read(stamps); err != nil && !told {
-		return err
-	}
-	return nil
-}
-
-// read takes up what is in the files, which had these stamps before.
-func (r *Reloader) read(stamps [3]stamp) error {
-	m, err := r.files.read()
-	r.seen, r.broken = stamps, err != nil
+// read reads the files, which were seen before.
+func (r *Reloader) read(seen [3]os.FileInfo) error {
+	c, err := r.files.read()
+	r.seen, r.invalid = seen, err != nil
 	if err == nil {
-		r.present.Store(m)
+		r.current.Store(c)
 	}
 	return err
 }
 
-// Config returns a configuration for [TLS], or any server, that is base (nil: the zero
-// one) but for the certificates, which are those in the files at each handshake: it has
-// no others. If there is a file of ClientCAs, clients have to show a certificate, unless
-// base.ClientAuth says otherwise. base must have no GetConfigForClient.
+// Config returns a copy of base, for [TLS] or any server, with the certificates of the files
+// at each handshake, and no others. A nil base means the zero value. With ClientCAs, clients
+// must show a certificate, unless base.ClientAuth is set. Config panics if base has a
+// GetConfigForClient.
 //
-// Sessions are resumed by tickets of before a change as well, but not those of clients
-// whose certificate the new ClientCAs do not vouch for.
+// A client can resume a session from before a change, unless the new ClientCAs do not verify
+// its certificate.
 func (r *Reloader) Config(base *tls.Config) *tls.Config {
 	if base == nil {
 		base = new(tls.Config)
 	}
 	if base.GetConfigForClient != nil {
-		panic("tlsstage: GetConfigForClient beside that of a Reloader")
+		panic("tlsstage: Reloader.Config with a GetConfigForClient")
 	}
-	type made struct {
-		of     *material
-		config *tls.Config
-	}
-	var last atomic.Pointer[made]
-	base = base.Clone() // it stays as it is now
+	base = base.Clone() // the caller may change it
 	outer := base.Clone()
 	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		r.look()
-		m := r.present.Load()
-		if l := last.Load(); l != nil && l.of == m {
-			return l.config, nil
-		}
-		config := m.configure(base.Clone())
-		last.Store(&made{m, config})
-		return config, nil
+		r.check()
+		return r.current.Load().configure(base.Clone()), nil
 	}
 	return outer
 }
 
-// configure puts m into config.
-func (m *material) configure(config *tls.Config) *tls.Config {
-	config.Certificates = []tls.Certificate{m.cert}
+// configure sets the certificates of config.
+func (c *content) configure(config *tls.Config) *tls.Config {
+	config.Certificates = []tls.Certificate{c.cert}
 	config.GetCertificate = nil
-	if m.clientCAs != nil {
-		config.ClientCAs = m.clientCAs
+	if c.clientCAs != nil {
+		config.ClientCAs = c.clientCAs
 		if config.ClientAuth == tls.NoClientCert {
 			config.ClientAuth = tls.RequireAndVerifyClientCert
 		}
@@ -168,43 +143,38 @@ func (m *material) configure(config *tls.Config) *tls.Config {
 	return config
 }
 
-func (f Files) read() (*material, error) {
+func (f Files) read() (*content, error) {
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
+		return nil, fmt.Errorf("load certificate %s with key %s: %w", f.Cert, f.Key, err)
 	}
-	m := &material{cert: cert}
+	c := &content{cert: cert}
 	if f.ClientCAs == "" {
-		return m, nil
+		return c, nil
 	}
 	pem, err := os.ReadFile(f.ClientCAs)
 	if err != nil {
-		return nil, fmt.Errorf("certificates of who vouches for clients: %w", err)
+		return nil, fmt.Errorf("load client CAs: %w", err)
 	}
-	m.clientCAs = x509.NewCertPool()
-	if !m.clientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("certificates of who vouches for clients: %s: %w", f.ClientCAs, errNone)
+	c.clientCAs = x509.NewCertPool()
+	if !c.clientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("load client CAs from %s: no certificate found", f.ClientCAs)
 	}
-	return m, nil
+	return c, nil
 }
 
-var errNone = errors.New("there is none")
-
-// stamp is what is known of a file without reading it; nil if nothing is.
-type stamp struct{ os.FileInfo }
-
-func (f Files) stamps() (all [3]stamp) {
+// stat returns the state of the files, nil for each that fails.
+func (f Files) stat() (all [3]os.FileInfo) {
 	for i, name := range []string{f.Cert, f.Key, f.ClientCAs} {
-		if fi, err := os.Stat(name); err == nil {
-			all[i] = stamp{fi}
-		}
+		all[i], _ = os.Stat(name)
 	}
 	return all
 }
 
-func (s stamp) same(o stamp) bool {
-	if s.FileInfo == nil || o.FileInfo == nil {
-		return s.FileInfo == nil && o.FileInfo == nil
+// sameFile reports whether a file has not changed from a to b.
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
 	}
-	return os.SameFile(s.FileInfo, o.FileInfo) && s.Size() == o.Size() && s.ModTime().Equal(o.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }

@@ -110,35 +110,35 @@ func TestReloader(t *testing.T) {
 		finds("at first", "one")
 		p.replace(two)
 		finds("within the second", "one")
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("after a second", "two")
 		tells("when all went well", 0)
 
 		p.write(p.Cert, pemOf(one.Leaf))
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("between the two files", "two")
 		tells("then", 1)
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("a second later", "two")
 		tells("still", 1)
 		p.write(p.Key, pemOfKey(t, one))
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("when both are there", "one")
 		tells("after that", 1)
 
 		p.write(p.Cert, []byte("garbage"))
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("with garbage", "one")
 		tells("of garbage", 2)
 		p.write(p.Cert, []byte("other garbage"))
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("with other garbage", "one")
 		tells("of other garbage", 3)
 		if err := os.Remove(p.Cert); err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
-			time.Sleep(lookInterval)
+			time.Sleep(checkInterval)
 			finds("without a file", "one")
 		}
 		tells("of the lack", 4)
@@ -146,7 +146,7 @@ func TestReloader(t *testing.T) {
 			t.Errorf("without a file it tells: %v", told[3])
 		}
 		p.replace(two)
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("in the end", "two")
 		tells("in the end", 4)
 
@@ -161,7 +161,7 @@ func TestReloader(t *testing.T) {
 		if err := errors.Join(os.Chtimes(p.Cert+".new", fi.ModTime(), fi.ModTime()), os.Rename(p.Cert+".new", p.Cert)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("with another file", "two")
 		tells("of another file", 5)
 
@@ -172,12 +172,12 @@ func TestReloader(t *testing.T) {
 		if fi, err = os.Stat(p.Cert); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("with a file half written", "two")
 		if err := errors.Join(os.WriteFile(p.Cert, right, 0o600), os.Chtimes(p.Cert, fi.ModTime(), fi.ModTime())); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookInterval)
+		time.Sleep(checkInterval)
 		finds("when all of it is there", "one")
 		tells("in between", 6)
 	})
@@ -333,7 +333,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			default:
 				p.replace(pairs[i%2])
 				r.mu.Lock()
-				r.looked = time.Time{} // a second has passed
+				r.checked = time.Time{} // a second has passed
 				r.mu.Unlock()
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -130,7 +129,7 @@ func TestDialogues(t *testing.T) {
 	for network, open := range networks {
 		t.Run(network, func(t *testing.T) {
 			s, c := open(t)
-			before := stage.Script{Steps: []stage.Step{stage.Expect("STARTTLS\n"), stage.Send("OK\n")}}
+			before := stage.Script{Steps: []stage.Step{{Expect: "STARTTLS\n"}, {Send: "OK\n"}}}
 			ended := make(chan error, 1)
 			go func() {
 				// Hello is sent at once after the word, without waiting for the answer.
@@ -600,28 +599,28 @@ func TestHandshakeLimit(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		chain stage.Chain
-		act   func(c, s *memnet.Conn) error
+		act   func(c, s memnet.Conn) error
 		err   error
 		after time.Duration
 	}{
-		{"silence", stage.Chain{TLS{server, limit}}, func(c, s *memnet.Conn) error { return nil }, stage.ErrSlowHandshake, limit},
+		{"silence", stage.Chain{TLS{server, limit}}, func(c, s memnet.Conn) error { return nil }, stage.ErrSlowHandshake, limit},
 		{"a byte now and then", stage.Chain{TLS{server, limit}},
-			func(c, s *memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrSlowHandshake, limit},
+			func(c, s memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrSlowHandshake, limit},
 		{"a client that takes nothing", stage.Chain{TLS{server, limit}},
-			func(c, s *memnet.Conn) error {
+			func(c, s memnet.Conn) error {
 				c.SetReadBuffer(1)
 				return tls.Client(deaf{c}, client).Handshake()
 			}, stage.ErrSlowHandshake, limit},
 		{"silence, for Idle outside", stage.Chain{stage.Idle{Limit: time.Second}, TLS{server, limit}},
-			func(c, s *memnet.Conn) error { return nil }, stage.ErrIdle, time.Second},
+			func(c, s memnet.Conn) error { return nil }, stage.ErrIdle, time.Second},
 		{"a byte now and then, for Idle outside", stage.Chain{stage.Idle{Limit: 2 * time.Second}, TLS{server, limit}},
-			func(c, s *memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrSlowHandshake, limit},
+			func(c, s memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrSlowHandshake, limit},
 		{"a byte now and then, for MaxDuration outside", stage.Chain{stage.MaxDuration{Limit: 3 * time.Second}, TLS{server, limit}},
-			func(c, s *memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrTooLong, 3 * time.Second},
+			func(c, s memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrTooLong, 3 * time.Second},
 		{"a byte now and then, for MinRate outside", stage.Chain{stage.MinRate{BytesPerSecond: 10, Grace: time.Second}, TLS{server, limit}},
-			func(c, s *memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrTooSlow, time.Second},
+			func(c, s memnet.Conn) error { return tls.Client(&drips{c, time.Second}, client).Handshake() }, stage.ErrTooSlow, time.Second},
 		{"a byte now and then, and no limit", stage.Chain{TLS{server, 0}},
-			func(c, s *memnet.Conn) error {
+			func(c, s memnet.Conn) error {
 				d := &drips{c, time.Second}
 				tc := tls.Client(d, client)
 				err := tc.Handshake()
@@ -629,7 +628,7 @@ func TestHandshakeLimit(t *testing.T) {
 				return errors.Join(err, tc.CloseWrite())
 			}, nil, time.Minute},
 		{"a pause after the handshake", stage.Chain{TLS{server, limit}},
-			func(c, s *memnet.Conn) error {
+			func(c, s memnet.Conn) error {
 				tc := tls.Client(c, client)
 				err := tc.Handshake()
 				time.Sleep(time.Hour)
@@ -658,7 +657,7 @@ func TestHandshakeLimit(t *testing.T) {
 }
 
 // deaf is a connection that nobody reads from.
-type deaf struct{ *memnet.Conn }
+type deaf struct{ memnet.Conn }
 
 func (deaf) Read([]byte) (int, error) {
 	time.Sleep(time.Hour) // in a bubble
@@ -754,21 +753,8 @@ func TestLimitsOnBothSides(t *testing.T) {
 	}
 }
 
-// wraps is a gate that says more of each error.
-type wraps struct{}
-
-func (wraps) Allow(max int) (int, error) { return max, nil }
-
-func (wraps) Passed(_ int, err error) error {
-	if err != nil && err != io.EOF {
-		err = fmt.Errorf("wrapped: %w", err)
-	}
-	return err
-}
-
-// A deadline that passes is for who has set it, and reading goes on after it, whatever
-// the stages outside make of the error.
-func TestADeadlineIsForWhoSetIt(t *testing.T) {
+// A deadline inside of TLS passes in the middle of a record, and its owner moves it.
+func TestDeadlineWithinARecord(t *testing.T) {
 	server, client := newAuthority(t).configs(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, c := memnet.Pair()
@@ -788,28 +774,20 @@ func TestADeadlineIsForWhoSetIt(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		outside := stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-			c.In = stage.NewReader(c.In, wraps{})
-			return nil, nil
-		})
-		err := stage.Serve(t.Context(), s, 1, stage.Chain{outside, TLS{Config: server}}.Then(stage.HandlerFunc(func(ctx context.Context, c *stage.Conn) error {
-			d := c.NewDeadline()
-			buf, late := make([]byte, 100), 0
-			for {
-				d.SetReadDeadline(time.Now().Add(time.Second))
-				n, err := c.In.Read(buf)
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					if late++; late > 20 {
-						return err
-					}
-					continue
-				}
-				if string(buf[:n]) != "payload" || err != nil || late < 9 {
-					t.Errorf("got %q, %v after %d deadlines", buf[:n], err, late)
-				}
-				d.SetReadDeadline(time.Time{})
-				return stage.Receive.Serve(ctx, c)
+		err := stage.Serve(t.Context(), s, 1, TLS{Config: server}.Wrap(stage.HandlerFunc(func(ctx context.Context, c *stage.Conn) error {
+			passed := 0
+			d := c.NewDeadline(func(now time.Time) (time.Time, error) {
+				passed++
+				return now.Add(time.Second), nil
+			})
+			d.SetReadDeadline(time.Now().Add(time.Second))
+			buf := make([]byte, 100)
+			n, err := c.In.Read(buf)
+			if string(buf[:n]) != "payload" || err != nil || passed < 9 {
+				t.Errorf("got %q, %v after %d deadlines", buf[:n], err, passed)
 			}
+			d.SetReadDeadline(time.Time{})
+			return stage.Receive.Serve(ctx, c)
 		})))
 		if err != nil {
 			t.Errorf("ended with %v", err)
@@ -851,46 +829,6 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// A session waits in place from TLS on: what TLS holds back is nothing to be read from
-// the connection.
-func TestASessionWaitsInPlace(t *testing.T) {
-	server, client := newAuthority(t).configs(t)
-	for _, silent := range []string{"before the handshake", "after it"} {
-		t.Run(silent, func(t *testing.T) {
-			s, c := tcp(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			shaken := play(t, c, client, func(c *tls.Conn, _ net.Conn) error {
-				if silent == "after it" {
-					return c.Handshake()
-				}
-				return nil
-			})
-			var ended error
-			session := stage.NewSession(ctx, s, 1, stage.Chain{
-				TLS{Config: server}, stage.Handshake{Script: stage.Accio},
-			}.Then(stage.Receive), func(err error) { ended = err })
-			left := make(chan bool, 1)
-			go func() {
-				_, waits := session.Run(func() {})
-				left <- waits
-			}()
-			if err := <-shaken; err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-left:
-				t.Error("it has been left")
-			case <-time.After(300 * time.Millisecond): // longer than any session waits
-				cancel()
-				if <-left || !errors.Is(ended, stage.ErrShutdown) {
-					t.Errorf("ended with %v", ended)
-				}
-			}
-		})
-	}
-}
-
 // both is a reader that returns its bytes and an error at once.
 type both struct {
 	b   []byte
@@ -903,7 +841,7 @@ func (r *both) Read(p []byte) (int, error) {
 	return n, r.err
 }
 
-func TestTheWireReturnsBytesBeforeAnError(t *testing.T) {
+func TestWireErrors(t *testing.T) {
 	failure := errors.New("x")
 	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, failure, stage.ErrIdle} {
 		w := &wire{in: &both{[]byte("abc"), err}}
@@ -913,7 +851,7 @@ func TestTheWireReturnsBytesBeforeAnError(t *testing.T) {
 		}
 		for range 2 {
 			n, got := w.Read(buf)
-			if n != 0 || got == nil || got == io.EOF || got == io.ErrUnexpectedEOF || !w.failed(got) {
+			if n != 0 || got == nil || got == io.EOF || got == io.ErrUnexpectedEOF || !isWireError(got) {
 				t.Errorf("then %d, %v", n, got)
 			}
 			if err != io.EOF && !errors.Is(got, err) {
@@ -923,7 +861,7 @@ func TestTheWireReturnsBytesBeforeAnError(t *testing.T) {
 	}
 }
 
-func TestTLSWithoutACertificate(t *testing.T) {
+func TestTLSPanics(t *testing.T) {
 	for _, config := range []*tls.Config{nil, {}} {
 		func() {
 			defer func() {

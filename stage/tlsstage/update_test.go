@@ -31,7 +31,7 @@ func updates(keys *bytes.Buffer) func(c *tls.Conn, nc net.Conn) error {
 		if suite := c.ConnectionState().CipherSuite; suite != tls.TLS_AES_128_GCM_SHA256 {
 			return errors.New("an unexpected cipher suite: " + tls.CipherSuiteName(suite))
 		}
-		nc.(*memnet.Conn).SetReadBuffer(1)
+		nc.(memnet.Conn).SetReadBuffer(1)
 		var secret []byte
 		for line := range strings.Lines(keys.String()) {
 			if f := strings.Fields(line); f[0] == "CLIENT_TRAFFIC_SECRET_0" {

@@ -14,21 +14,19 @@ import (
 	"github.com/accio-go/accio/transport/transporttest/memnet"
 )
 
-// TestScheduler tests a scheduler that has so many slots, 0 for no limit, under a
-// transport.Server whose connections are in memory, in bubbles of testing/synctest. make
-// returns a new one for each check, and is called in the bubble. Each rule is a subtest,
-// whose failure says what the rule is and where it is written:
+// TestScheduler tests a scheduler with that number of slots, 0 for no limit.
 //
-//   - bound: as many connections are served at a time as there are slots, no more, and
-//     no fewer;
-//   - order: connections are served in order of arrival, if there is one slot, and
-//     numbered so;
-//   - release: a slot is free again when its connection has ended, also by a panic;
-//   - context: whoever waits for a slot gets the context's error when that is done, and
-//     so does who asks then, even if a slot is free; no slot is lost to them;
-//   - drain: at a stop, who has a slot keeps it, and nobody gets another;
-//   - concurrency: servers may share it; the race detector has to be on to see all there
-//     is to it.
+// It uses a transport.Server with connections in memory, in bubbles of testing/synctest.
+// make returns a new scheduler for each check, and is called in the bubble. Each rule is a
+// subtest:
+//
+//   - bound: as many connections are served at a time as there are slots;
+//   - order: with one slot, connections are served in order of arrival;
+//   - release: a slot is free when its connection has ended, also after a panic;
+//   - context: once the context is done, Acquire returns its error, even if a slot is free,
+//     and takes no slot;
+//   - drain: at a shutdown, handlers keep their slots, and no connection gets another;
+//   - concurrency: servers can share the scheduler (run it with the race detector).
 func TestScheduler(t *testing.T, slots int, make func() transport.Scheduler) {
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {
@@ -39,7 +37,7 @@ func TestScheduler(t *testing.T, slots int, make func() transport.Scheduler) {
 	}
 }
 
-// rule is one thing that is asked of a scheduler.
+// rule is a requirement of schedulers, and the doc comment that states it.
 type rule struct {
 	name, text, where string
 	check             func(c *check)
@@ -48,13 +46,13 @@ type rule struct {
 var rules = []rule{
 	{"bound", "as many connections are served at a time as there are slots", "transport.Scheduler", checkBound},
 	{"order", "connections are served in order of arrival", "transport.Sequential and transport.Numbers", checkOrder},
-	{"release", "Release frees a slot, whoever calls it and however its connection has ended", "transport.Scheduler", checkRelease},
+	{"release", "Release frees a slot, on any goroutine and however its connection has ended", "transport.Scheduler", checkRelease},
 	{"context", "Acquire returns the context's error when that is done", "transport.Scheduler.Acquire", checkContext},
-	{"drain", "who has a slot keeps it, and nobody gets another once the context is done", "transport.Server.Serve", checkDrain},
+	{"drain", "handlers keep their slots, and no connection gets one once the context is done", "transport.Server.Serve", checkDrain},
 	{"concurrency", "a scheduler is safe for concurrent use", "transport.Scheduler", checkConcurrency},
 }
 
-// check is one under way, in its bubble.
+// check is the check of a rule, in its bubble.
 type check struct {
 	*testing.T
 	rule
@@ -62,19 +60,19 @@ type check struct {
 	slots int
 }
 
-// broken says that the rule is, and how that was seen.
+// broken reports a violation of the rule.
 func (c *check) broken(format string, args ...any) {
 	c.Helper()
 	c.Errorf(format+"\n\tthe rule: %s (%s)", append(args, c.text, c.where)...)
 }
 
-// extra is how many more connections come than can be served at a time.
+// extra is the number of connections beyond the slots.
 const extra = 5
 
-// many is how many connections come.
+// many is the number of connections that arrive.
 func (c *check) many() int { return max(c.slots, 1) + extra }
 
-// served is how many of them can be served at a time.
+// served is the number of them that can be served at a time.
 func (c *check) served() int {
 	if c.slots > 0 {
 		return c.slots
@@ -82,25 +80,25 @@ func (c *check) served() int {
 	return c.many()
 }
 
-// server is a Serve under way. Its handlers tell when they begin, and wait to be told
-// how to end.
+// server is a running Serve. Its handlers record their start and wait for a function in
+// ends, which ends them.
 type server struct {
 	*check
-	ln     *memnet.Listener
+	ln     memnet.Listener
 	stop   context.CancelFunc
 	result chan error
 	ends   chan func()
 
 	mu    sync.Mutex
 	began []uint64 // numbers, in order
-	works int      // how many handlers do
+	works int      // number of running handlers
 	most  int
 }
 
 func (c *check) serve(drain time.Duration) *server {
 	ctx, stop := context.WithCancel(c.Context())
 	s := &server{check: c, ln: memnet.Listen(1000), stop: stop, result: make(chan error, 1), ends: make(chan func())}
-	srv := &transport.Server{Scheduler: c.Scheduler, Drain: drain, Handler: transport.HandlerFunc(s.handle)}
+	srv := &transport.Server{Scheduler: c.Scheduler, Drain: drain, Handler: s.handle}
 	go func() { s.result <- srv.Serve(ctx, s.ln) }()
 	return s
 }
@@ -124,7 +122,7 @@ func (s *server) handle(ctx context.Context, conn net.Conn, number uint64) {
 	}
 }
 
-// come has n more connections come.
+// come makes n more connections.
 func (s *server) come(n int) {
 	for range n {
 		if _, err := s.ln.Dial(s.Context()); err != nil {
@@ -133,7 +131,7 @@ func (s *server) come(n int) {
 	}
 }
 
-// state is what there is when nothing happens any more.
+// state returns the state once all goroutines wait.
 func (s *server) state() (began []uint64, works, most int) {
 	synctest.Wait()
 	s.mu.Lock()
@@ -141,13 +139,13 @@ func (s *server) state() (began []uint64, works, most int) {
 	return slices.Clone(s.began), s.works, s.most
 }
 
-// end has one handler end so, and reports whether one was at work.
+// end ends one handler by how, and reports whether one was running.
 func (s *server) end(how func()) bool {
 	select {
 	case s.ends <- how:
 		return true
 	case <-time.After(time.Hour):
-		s.broken("no connection is served, and there are some that wait")
+		s.broken("no connection is served, although some wait")
 		return false
 	}
 }
@@ -156,7 +154,7 @@ func well() {}
 
 func panics() { panic("a handler panicked") }
 
-// shutdown stops the server, and waits until it has ended.
+// shutdown stops the server and waits for Serve.
 func (s *server) shutdown() {
 	s.stop()
 	select {
@@ -186,7 +184,7 @@ func checkBound(c *check) {
 
 func checkOrder(c *check) {
 	if c.slots != 1 {
-		c.Skip("with more than one slot they are served at a time")
+		c.Skip("it needs one slot")
 	}
 	s := c.serve(0)
 	defer s.shutdown()
@@ -198,7 +196,7 @@ func checkOrder(c *check) {
 	}
 	began, _, _ := s.state()
 	if len(began) != c.many() || !slices.IsSorted(began) {
-		c.broken("they were served as %v", began)
+		c.broken("connections were served in the order %v", began)
 	}
 }
 
@@ -253,18 +251,18 @@ func checkContext(c *check) {
 			select {
 			case err := <-got:
 				if !errors.Is(err, cause.want) {
-					c.broken("who waited for a slot got %v, want %v", err, cause.want)
+					c.broken("Acquire returned %v after a wait, want %v", err, cause.want)
 				}
 			case <-time.After(time.Hour):
-				c.broken("who waits for a slot still does")
+				c.broken("Acquire still waits for a slot")
 			}
 		}
 		for range c.slots {
 			c.Release()
 		}
-		for range 20 { // slots are free: it must not be a matter of chance
+		for range 20 { // slots are free, and select would choose at random
 			if err := c.Acquire(ctx); !errors.Is(err, cause.want) {
-				c.broken("who asks for a slot when the context is done gets %v, want %v", err, cause.want)
+				c.broken("Acquire with a context that is done returned %v, want %v", err, cause.want)
 				if err == nil {
 					c.Release()
 				}
@@ -272,13 +270,13 @@ func checkContext(c *check) {
 		}
 		cancel()
 	}
-	c.acquire(c.served()) // none has been lost
+	c.acquire(c.served()) // no slot is lost
 	for range c.served() {
 		c.Release()
 	}
 }
 
-// acquire takes n slots that have to be free.
+// acquire takes n slots, which must be free.
 func (c *check) acquire(n int) {
 	c.Helper()
 	for i := range n {
@@ -331,7 +329,7 @@ func checkConcurrency(c *check) {
 	var mu sync.Mutex
 	works, most, all := 0, 0, 0
 	ctx, stop := context.WithCancel(c.Context())
-	srv := &transport.Server{Scheduler: c.Scheduler, Handler: transport.HandlerFunc(func(_ context.Context, conn net.Conn, _ uint64) {
+	srv := &transport.Server{Scheduler: c.Scheduler, Handler: func(_ context.Context, conn net.Conn, _ uint64) {
 		mu.Lock()
 		works++
 		all++
@@ -342,7 +340,7 @@ func checkConcurrency(c *check) {
 		works--
 		mu.Unlock()
 		conn.Close()
-	})}
+	}}
 	var serving sync.WaitGroup
 	for range servers {
 		ln := memnet.Listen(each)
@@ -357,8 +355,8 @@ func checkConcurrency(c *check) {
 			}
 		})
 	}
-	// A server that waits with a slot in its hand, for nobody, keeps it: so not all
-	// connections need to be served, if there are fewer slots than servers.
+	// A server that waits for a connection holds a slot. With fewer slots than servers,
+	// some connections may never be served.
 	time.Sleep(time.Hour)
 	stop()
 	serving.Wait()

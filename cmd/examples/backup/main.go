@@ -1,6 +1,5 @@
-// Command backup receives backups compressed by zstd, and keeps them as they were, named
-// by the time, each with its SHA-256, which is computed while it arrives. SIGINT or SIGTERM
-// stops it when those who send have finished, or after a minute; a second one at once.
+// Command backup stores backups that are sent compressed by zstd, each with its SHA-256.
+// SIGINT or SIGTERM stops it after the last upload or a minute; a second signal at once.
 //
 //	go run ./cmd/examples/backup -rate 10000000
 //	tar c Documents | zstd -c | nc -N localhost 7001
@@ -22,9 +21,11 @@ import (
 	"time"
 
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/follow"
 	"github.com/accio-go/accio/stage"
+	"github.com/accio-go/accio/stage/decompress"
+	"github.com/accio-go/accio/stage/decompress/zstd"
 	"github.com/accio-go/accio/stage/throttle"
-	"github.com/accio-go/accio/stage/zstd"
 	"github.com/accio-go/accio/transport"
 )
 
@@ -54,24 +55,24 @@ func receive(ctx context.Context, ln net.Listener, dir string, rate int64) error
 	if err := store.Sweep(func(name string) bool { return strings.Contains(name, ".backup") }); err != nil {
 		return err
 	}
-	sums := fs.WithConsumer(fs.Consumer{Consume: func(_ context.Context, name string, r io.Reader) error {
+	sums := follow.Consumer{Consume: func(_ context.Context, name string, r io.Reader) error {
 		h := sha256.New()
 		if _, err := io.Copy(h, r); err != nil {
 			return err // and there is no such backup
 		}
 		return store.WriteFile(name+".sha256", fmt.Appendf(nil, "%x  %s\n", h.Sum(nil), name))
-	}, OnError: func(name string, err error) { log.Printf("no checksum of %s: %v", name, err) }})
+	}, OnError: func(name string, err error) { log.Printf("no checksum of %s: %v", name, err) }}
 	chain := stage.Chain{
 		stage.Log{},
 		stage.Receipt{Format: func(c *stage.Conn) string { return fmt.Sprintf("%d bytes are stored\n", c.Counter.Count()) }},
-		stage.Save{Store: fs.Follow(store, sums), Name: stage.TimeName("20060102T150405Z", ".backup")},
+		stage.Save{Store: &follow.Store{Store: store, Consumers: []follow.Consumer{sums}}, Name: stage.TimeName("20060102T150405Z", ".backup")},
 		stage.MinFree{Bytes: 64 << 20, Free: store.Free}, // however much it expands to
 		stage.Idle{Limit: time.Minute},
 		throttle.Throttle{BytesPerSecond: rate},
-		stage.Decompress{Open: zstd.Open},
-	}
+		decompress.Decompress{Open: zstd.Open},
+	}.Then(stage.Receive)
 	srv := transport.Server{
-		Handler:   transport.SessionHandler(stage.Sessions(chain.Then(stage.Receive))),
+		Handler:   stage.ServeFunc(chain),
 		Scheduler: transport.NewPool(transport.MaxConns(4)), // of as many descriptors each
 		Drain:     time.Minute,
 		OnError:   func(err error) { log.Print(err) },

@@ -63,9 +63,9 @@ func receive(ctx context.Context, ln net.Listener, dir string, limit int64) erro
 		stage.Save{Store: store, Name: func(*stage.Conn) string { return arriving }, Final: stage.HashName(""), Dedupe: true},
 		stage.MaxSize{Bytes: limit},
 		stage.Idle{Limit: 10 * time.Second},
-	}
+	}.Then(stage.Receive)
 	srv := transport.Server{
-		Handler:   transport.SessionHandler(stage.Sessions(chain.Then(stage.Receive))),
+		Handler:   stage.ServeFunc(chain),
 		Scheduler: transport.NewPool(transport.MaxConns(2)), // of two descriptors each
 		Drain:     10 * time.Second,
 		Grace:     time.Second,

@@ -49,12 +49,12 @@ func run(ctx context.Context, echoing, discarding string) error {
 	ctx, stop := context.WithCancel(ctx) // when one has ended, the other is to
 	defer stop()
 	ended := make(chan error, 2)
-	for ln, chain := range map[net.Listener]stage.Chain{
-		echoes:   {stage.Log{}, stage.Idle{Limit: time.Minute}, sendBack},
-		discards: {stage.Log{}, stage.Idle{Limit: time.Minute}},
+	for ln, handler := range map[net.Listener]stage.Handler{
+		echoes:   stage.Chain{stage.Log{}, stage.Idle{Limit: time.Minute}, sendBack}.Then(stage.Receive),
+		discards: stage.Chain{stage.Log{}, stage.Idle{Limit: time.Minute}}.Then(stage.Receive),
 	} {
 		srv := transport.Server{
-			Handler:   transport.SessionHandler(stage.Sessions(chain.Then(stage.Receive))),
+			Handler:   stage.ServeFunc(handler),
 			Scheduler: transport.NewPool(100),
 			Grace:     time.Second,
 			OnError:   func(err error) { log.Print(err) },
@@ -67,8 +67,8 @@ func run(ctx context.Context, echoing, discarding string) error {
 	return errors.Join(<-ended, <-ended)
 }
 
-// sendBack has the payload go to the peer, who has to take it.
+// sendBack sends the payload to the client. Idle ends a client that does not take it.
 var sendBack = stage.Bracket(func(_ context.Context, c *stage.Conn) (func(error) error, error) {
-	c.SetSink(stage.NewWriter(c.Reply, stage.NewStallGate(c, 10*time.Second)))
+	c.SetSink(c.Reply)
 	return nil, nil
 })

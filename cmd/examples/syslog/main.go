@@ -25,7 +25,9 @@ import (
 	"time"
 
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/appendlog"
 	"github.com/accio-go/accio/stage"
+	"github.com/accio-go/accio/stage/frames"
 	"github.com/accio-go/accio/stage/tlsstage"
 	"github.com/accio-go/accio/transport"
 )
@@ -58,17 +60,17 @@ func collect(ctx context.Context, ln net.Listener, certs *tlsstage.Reloader, dir
 		return err
 	}
 	defer store.Close()
-	lines := fs.Append(store, fs.SyncEvery(time.Second))
+	lines := &appendlog.Log{Store: store, SyncEvery: time.Second}
 	hour := func(*stage.Conn) (string, error) { return now().UTC().Format("2006-01-02T15") + ".log", nil }
 	chain := stage.Chain{
 		stage.Log{},
 		stage.Idle{Limit: time.Hour},
 		tlsstage.TLS{Config: certs.Config(nil), Limit: 10 * time.Second},
-		stage.Frames{Split: stage.SyslogFraming, Max: 64 << 10},
+		frames.Frames{Split: frames.Syslog, Max: 64 << 10},
 		stage.Save{Store: lines, Name: func(*stage.Conn) string { return "message" }, Final: hour},
-	}
+	}.Then(stage.Receive)
 	srv := transport.Server{
-		Handler:   transport.SessionHandler(stage.Sessions(chain.Then(stage.Receive))),
+		Handler:   stage.ServeFunc(chain),
 		Scheduler: transport.NewPool(transport.MaxConns(1)), // of one descriptor each
 		Grace:     time.Second,
 		OnError:   func(err error) { log.Print(err) },

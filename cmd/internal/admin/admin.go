@@ -1,12 +1,11 @@
-// Package admin is the admin address of a server: what can be seen of it while it runs, by
-// HTTP. There are metrics for Prometheus, checks of its health for whoever starts and
-// stops it, a page of its connections that is always up to date, the same as JSON, and,
-// where that is allowed, the bytes of uploads while they arrive.
+// Package admin serves the admin address of a server by HTTP: metrics for Prometheus,
+// health checks, a live page of the connections, the same as JSON, and, with --follow,
+// the bytes of uploads while they arrive.
 //
-// A [Server] watches from the outermost stage of a chain, which is told of moments and of
-// numbers, and never touches a byte. Rates are found out once a second, and only while
-// somebody watches. What asks who somebody is, or encrypts, is for a proxy in front of
-// it: as it comes it listens on a loopback address.
+// A [Server] observes connections from the outermost stage of a chain, and never touches
+// their bytes. It samples rates once a second, and only while a client asks for them. The
+// admin address has no authentication and no encryption. By default it is a loopback
+// address.
 package admin
 
 import (
@@ -29,45 +28,44 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// Config is what a [Server] has to know.
+// Config describes the observed server.
 type Config struct {
-	Program string // its name
-	Version string // of it
+	Program string
+	Version string
 
-	// Directory is where files are saved, or nil if none are.
+	// Directory holds the saved files. It is nil if the server saves none.
 	Directory Directory
 
-	// MinFree is how many bytes are to be left free on its disk. With less, the server is
-	// not ready.
+	// MinFree is the number of bytes to leave free on the disk. With less, the server is not
+	// ready.
 	MinFree int64
 
-	// Slots is how many connections are served at a time at the most; 0 is no limit.
+	// Slots bounds the connections served at a time. 0 means no limit.
 	Slots int
 
-	// Limits are those that are in force, to be shown.
+	// Limits are the limits to show.
 	Limits []Limit
 
-	// Follow opens an upload that arrives, by its number; fs.Follower.Open says how. If
-	// it is nil no upload can be followed.
+	// Follow opens an arriving upload by its number; see follow.Store.Open. If Follow is
+	// nil, uploads cannot be followed.
 	Follow func(number uint64) (io.ReadCloser, error)
 
-	// OnError is told of faults of the admin server itself, by any goroutine. It must not
+	// OnError receives errors of the admin server. Any goroutine may call it. It must not
 	// be nil.
 	OnError func(error)
 }
 
 const (
-	// Descriptors is how many descriptors a Server holds at the most: its connections, one more,
-	// its listener, and seven for what metrics, probes and profiles are read from.
+	// Descriptors bounds the descriptors of a Server: its connections, one more, its
+	// listener, and seven for metrics, probes and profiles.
 	Descriptors = maxConns + 9
 
-	// maxProfiles bounds how many requests for profiles are served at a time.
+	// maxProfiles bounds the requests for profiles at a time.
 	maxProfiles = 2
 )
 
-// Server is the admin address of one server that is watched. [Options.Start] starts it. A
-// nil one watches nothing, and has no address.
-// All its methods may be called by many goroutines at a time.
+// Server serves the admin address of one observed server. [Options.Start] starts it. A nil
+// Server observes nothing and has no address. Its methods are safe for concurrent use.
 type Server struct {
 	Config
 
@@ -78,22 +76,21 @@ type Server struct {
 	acceptErrors atomic.Uint64
 	listening    atomic.Bool
 	addr         net.Addr
-	local        bool // only this machine reaches it
+	local        bool // reachable from this machine only
 
-	watched context.Context // that of the server that is watched
-	ctx     context.Context // that of everything here
+	watched context.Context // of the observed server
+	ctx     context.Context // of this server
 	cancel  context.CancelFunc
 	http    http.Server
 
 	mu     sync.Mutex
-	closed bool           // and no task begins
-	tasks  sync.WaitGroup // what Close waits for
+	closed bool           // no task may begin
+	tasks  sync.WaitGroup // Close waits for them
 }
 
-// Start serves what cfg says on ln, which it closes, and which is what [Options.Listen] has
-// returned. If that is nil so is the Server: then nothing is watched, and no connection
-// costs more. When ctx is done, the server that is watched counts as one that stops, and is
-// not ready. The caller calls Close, and that when nothing that is watched goes on.
+// Start serves the admin address on ln, which comes from [Options.Listen]. If ln is nil,
+// the Server is nil as well. When ctx is done, the observed server is stopping, and not
+// ready. The caller calls Close after the observed server has ended. Close closes ln.
 func (o *Options) Start(ctx context.Context, ln net.Listener, cfg Config) *Server {
 	if ln == nil {
 		return nil
@@ -103,7 +100,7 @@ func (o *Options) Start(ctx context.Context, ln net.Listener, cfg Config) *Serve
 	return s
 }
 
-// LogValue is where it listens, for a log; nothing if it does not.
+// LogValue returns the address, or nothing if there is none.
 func (s *Server) LogValue() slog.Value {
 	if s == nil {
 		return slog.GroupValue()
@@ -145,13 +142,13 @@ func (s *Server) serve(ln net.Listener, profiles bool) {
 	})
 }
 
-// Close ends all that the server does, and waits for it.
+// Close stops the server and waits for its goroutines.
 func (s *Server) Close() {
 	if s == nil {
 		return
 	}
 	s.cancel()
-	// Answers that are short are still given.
+	// Short answers can still finish.
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
@@ -196,7 +193,7 @@ func (s *Server) handler(profiles bool) http.Handler {
 			all.HandleFunc("GET /debug/pprof/"+path, h)
 		}
 		mux.HandleFunc("GET /debug/pprof/", streams(maxProfiles, "profiles are taken", func(w http.ResponseWriter, r *http.Request) {
-			// Profiles take as long as one asks for.
+			// The request sets the duration of a profile.
 			http.NewResponseController(w).SetWriteDeadline(time.Time{})
 			all.ServeHTTP(w, r)
 		}))
@@ -204,7 +201,7 @@ func (s *Server) handler(profiles bool) http.Handler {
 	return s.awaited(s.guard(mux))
 }
 
-// awaited has Close wait for those who are served, which net/http does not.
+// awaited makes Close wait for handlers, which net/http does not.
 func (s *Server) awaited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -219,10 +216,10 @@ func (s *Server) awaited(next http.Handler) http.Handler {
 	})
 }
 
-// Stage watches the connections. It belongs outside of all that a connection is to be
-// watched in. Right inside of it are layers, which is nil or tells who the peers are, as the
-// header of a proxy does: a peer is shown as the connection's own address until they have. A
-// nil Server has them alone. It is to be called once, before there are connections.
+// Stage observes connections, and has the stages layers right inside of it. The layers,
+// such as the PROXY protocol, may change the address of the peer; until then the
+// address is that of the connection. For a nil Server, Stage returns the layers alone. Call
+// it once, before the first connection.
 func (s *Server) Stage(layers stage.Chain) stage.Chain {
 	if s == nil {
 		return layers
@@ -238,8 +235,7 @@ func (s *Server) Stage(layers stage.Chain) stage.Chain {
 	}))
 }
 
-// Listener returns ln, watched: until it is closed or has failed the server counts as one
-// that listens.
+// Listener wraps ln. The observed server is listening until ln is closed or has failed.
 func (s *Server) Listener(ln net.Listener) net.Listener {
 	if s == nil {
 		return ln
@@ -271,10 +267,10 @@ func (l *watchedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// slotsFree is how many more connections would be served.
+// slotsFree returns the number of free slots.
 func (s *Server) slotsFree() int { return max(s.Slots-s.table.inFlight(), 0) }
 
-// complaints is what is written, line by line, as errors.
+// complaints is a writer that reports each line as an error.
 type complaints func(error)
 
 func (c complaints) Write(p []byte) (int, error) {

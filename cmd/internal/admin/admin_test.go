@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/accio-go/accio/fs"
+	"github.com/accio-go/accio/fs/follow"
 	"github.com/accio-go/accio/stage"
 )
 
@@ -510,7 +511,7 @@ func TestFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	follower := fs.Follow(store)
+	follower := &follow.Store{Store: store}
 	w := start(t, Config{Follow: func(number uint64) (io.ReadCloser, error) {
 		return follower.Open(stage.NumberedFile(&stage.Conn{Number: number}))
 	}}, false)
@@ -613,19 +614,19 @@ func TestMetrics(t *testing.T) {
 # HELP accio_accept_errors_total Failures to accept a connection.
 # TYPE accio_accept_errors_total counter
 accio_accept_errors_total 0
-# HELP accio_connections_in_flight Connections that are served.
+# HELP accio_connections_in_flight Open connections.
 # TYPE accio_connections_in_flight gauge
 accio_connections_in_flight 1
-# HELP accio_disk_free_bytes What is free on the disk of the directory.
+# HELP accio_disk_free_bytes Free bytes on the disk of the directory.
 # TYPE accio_disk_free_bytes gauge
 accio_disk_free_bytes 1.073741824e+09
-# HELP accio_ready Whether the server would take an upload, as /readyz says it: 1 or 0.
+# HELP accio_ready Whether the server can take an upload, as in /readyz: 1 or 0.
 # TYPE accio_ready gauge
 accio_ready 0
 # HELP accio_received_bytes_total Bytes of payload that were stored or counted, also of connections that failed later.
 # TYPE accio_received_bytes_total counter
 accio_received_bytes_total 5
-# HELP accio_slots_free How many more connections would be served; others wait in the system's queue.
+# HELP accio_slots_free Free slots; further connections wait in the listen queue.
 # TYPE accio_slots_free gauge
 accio_slots_free 8
 `

@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// maxWatchers bounds how many pages are open at a time.
+	// maxWatchers bounds the open pages.
 	maxWatchers = 16
 
-	// interest is for how long rates are still found out when somebody has asked.
+	// interest is the time after a request in which rates are sampled.
 	interest = time.Minute
 
-	// eventStall is how long a page may take to take what it is told.
+	// eventStall bounds the write of an event.
 	eventStall = 10 * time.Second
 )
 
-// watchers are the pages that are open. While there are some, or somebody has asked not
-// long ago, all connections are looked at once a second.
+// watchers are the open pages. While a page is open, and for a while after a request, all
+// connections are sampled once a second.
 type watchers struct {
-	asked chan struct{} // holds a token if somebody has since it was looked
+	asked chan struct{} // holds a token after a request
 
 	mu   sync.Mutex
-	last time.Time // when somebody has asked
+	last time.Time // last request
 	open map[chan []byte]struct{}
 }
 
@@ -34,7 +34,7 @@ func newWatchers() *watchers {
 	return &watchers{asked: make(chan struct{}, 1), open: make(map[chan []byte]struct{})}
 }
 
-// ask tells that somebody watches.
+// ask notes a request.
 func (w *watchers) ask() {
 	w.mu.Lock()
 	w.last = time.Now()
@@ -45,8 +45,7 @@ func (w *watchers) ask() {
 	}
 }
 
-// enter has a page be told of each state by the channel, of which it gets the last if it
-// is slow.
+// enter adds a page. The channel carries the states. A slow page receives the newest only.
 func (w *watchers) enter() (states chan []byte) {
 	states = make(chan []byte, 1)
 	w.mu.Lock()
@@ -63,7 +62,7 @@ func (w *watchers) leave(states chan []byte) {
 	w.last = time.Now()
 }
 
-// watched reports whether pages are open, and whether somebody is interested at all.
+// watched reports whether pages are open, and whether rates are needed at all.
 func (w *watchers) watched() (pages, interested bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -71,21 +70,21 @@ func (w *watchers) watched() (pages, interested bool) {
 	return pages, pages || time.Since(w.last) < interest
 }
 
-// tell tells all pages.
+// tell sends the state to all pages.
 func (w *watchers) tell(state []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for states := range w.open {
 		select {
-		case <-states: // it has not taken the one before
+		case <-states: // the page has not received the previous state
 		default:
 		}
-		states <- state // there is room: only tell puts something there
+		states <- state // never blocks: only tell sends
 	}
 }
 
-// watch looks at the connections as long as somebody is interested, and tells the pages,
-// until ctx is done.
+// watch samples the connections while rates are needed, and updates the pages, until ctx
+// is done.
 func (s *Server) watch(ctx context.Context) {
 	for {
 		select {
@@ -114,16 +113,16 @@ func (s *Server) watch(ctx context.Context) {
 	}
 }
 
-// event is the state as a server-sent event.
+// event returns the state as a server-sent event.
 func (s *Server) event() []byte {
 	state, err := json.Marshal(s.state(nil, 0, stateSize))
 	if err != nil {
-		panic(err) // there is nothing in it that could not be told
+		panic(err) // every State can be encoded
 	}
 	return fmt.Appendf(nil, "data: %s\n\n", state)
 }
 
-// serveEvents tells a page of the state each second (text/event-stream in the HTML
+// serveEvents sends the state to a page each second (text/event-stream in the HTML
 // standard).
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	states := s.watchers.enter()

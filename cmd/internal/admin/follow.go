@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// maxFollowers bounds how many uploads are followed at a time.
+	// maxFollowers bounds the followers at a time.
 	maxFollowers = 8
 
-	// followStall is how long one who follows may take nothing.
+	// followStall bounds the time in which a follower reads nothing.
 	followStall = time.Minute
 )
 
-// serveFollow sends an upload while it arrives, as a file to be kept and never as
-// something to be shown. The response ends well only if the upload does.
+// serveFollow sends an upload while it arrives. Browsers save it and never show it. The
+// response is complete only if the upload is.
 func (s *Server) serveFollow(w http.ResponseWriter, r *http.Request) {
 	number, err := strconv.ParseUint(r.PathValue("number"), 10, 64)
 	if err != nil {
@@ -46,11 +46,11 @@ func (s *Server) serveFollow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if _, err := io.CopyBuffer(promptWriter{w, http.NewResponseController(w)}, onlyReader{body}, make([]byte, 64<<10)); err != nil {
-		panic(http.ErrAbortHandler) // so that nobody takes it for the whole
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
 	}
 }
 
-// promptWriter sends at once what is written to it, and waits for a while at the most.
+// promptWriter flushes each write, with a deadline.
 type promptWriter struct {
 	io.Writer
 	control *http.ResponseController

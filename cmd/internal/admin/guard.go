@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// answerTime is how long an answer may take that is not a stream.
+// answerTime bounds an answer that is not a stream.
 const answerTime = 30 * time.Second
 
-// guard stands before everything that is served. It refuses what a page from elsewhere
-// could have a browser ask for, and says to browsers what a page from here may do:
-// nothing but what it is made for.
+// guard refuses requests that a foreign page makes in a browser. Its headers restrict our
+// own page to the resources it needs.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -29,7 +28,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		control.SetWriteDeadline(now.Add(answerTime))
 		switch {
 		case r.ContentLength != 0:
-			// Nor is it waited for, which net/http would do to some extent.
+			// Do not wait for the body either, as net/http would.
 			control.SetReadDeadline(now)
 			h.Set("Connection", "close")
 			plain(w, http.StatusBadRequest, "a body makes no sense")
@@ -43,8 +42,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// local reports whether a Host header names this machine as only this machine does. A
-// name of somebody else that has been made to lead here (DNS rebinding) does not.
+// local reports whether a Host header is a loopback name. A foreign name that resolves to
+// this machine (DNS rebinding) is none.
 func local(hostPort string) bool {
 	host, _, err := net.SplitHostPort(hostPort)
 	if err != nil {

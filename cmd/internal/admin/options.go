@@ -14,14 +14,21 @@ import (
 	"github.com/accio-go/accio/transport"
 )
 
-// Options are the flags of the admin address, to be embedded in a Command.
+// Options holds the flags of the admin address.
 type Options struct {
-	Address Address `name:"admin" group:"Admin:" placeholder:"ADDR" help:"Serve metrics, health checks and a page of the connections by HTTP on HOST:PORT, or :PORT for 127.0.0.1. Nothing of it asks who somebody is. Not at all if it is not set (default)."`
-	Pprof   bool    `name:"admin-pprof" group:"Admin:" help:"Serve profiles of the program at /debug/pprof there as well."`
+	Address Address
+	Pprof   bool
 }
 
-// Address is an argument that is where the admin server listens: HOST:PORT, in which a HOST
-// that is left out is 127.0.0.1, or nothing.
+// Flags adds the flags.
+func (o *Options) Flags(f *cli.FlagSet) {
+	g := f.Group("Admin")
+	g.Add(cli.Text(&o.Address), "admin", "", "Serve metrics, health checks and a page of the connections by HTTP on `ADDR`, which is HOST:PORT, or :PORT for 127.0.0.1. The admin address has no authentication. Off by default.")
+	g.Add(cli.Bool(&o.Pprof), "admin-pprof", "", "Serve profiles of the program at /debug/pprof on the admin address.")
+}
+
+// Address is the address of the admin server, HOST:PORT, or empty. HOST is 127.0.0.1
+// by default.
 type Address string
 
 // UnmarshalText reads an address.
@@ -31,7 +38,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 		return nil
 	}
 	wrong := func() error {
-		return fmt.Errorf("an address is HOST:PORT, such as 127.0.0.1:9100, or :PORT, which is 127.0.0.1, not %q", text)
+		return fmt.Errorf("must be HOST:PORT, such as 127.0.0.1:9100, or :PORT for 127.0.0.1, not %q", text)
 	}
 	host, port, err := net.SplitHostPort(string(text))
 	if err != nil || strings.ContainsAny(host, " /") {
@@ -47,20 +54,20 @@ func (a *Address) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ValidateAdmin returns an error if the flags do not go together, or not with the port of
-// the server itself. It is for the Validate method of a Command.
+// ValidateAdmin returns an error if the flags do not fit together, or the port of the
+// server.
 func (o *Options) ValidateAdmin(port cli.Port) error {
 	if o.Pprof && o.Address == "" {
-		return cli.FlagError("admin-pprof", errors.New("it needs --admin, where the profiles are to be served"))
+		return cli.FlagError("admin-pprof", errors.New("it needs --admin"))
 	}
 	if _, at, err := net.SplitHostPort(string(o.Address)); err == nil && at == strconv.Itoa(int(port)) {
-		return cli.FlagError("admin", fmt.Errorf("%s is at the port of the server itself", o.Address))
+		return cli.FlagError("admin", fmt.Errorf("%s uses the port of the server", o.Address))
 	}
 	return nil
 }
 
-// Check says whether [Options.Listen] could do so. An address that is in use is fine, as
-// with cli.Port.
+// Check returns an error if [Options.Listen] would fail. An address in use is no error:
+// the running server may have it.
 func (o *Options) Check(ctx context.Context) error {
 	ln, err := o.Listen(ctx)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -72,8 +79,8 @@ func (o *Options) Check(ctx context.Context) error {
 	return err
 }
 
-// Listen listens on the address, or returns nil if that is empty. Whoever connects waits
-// for [Options.Start].
+// Listen listens on the address, or returns nil if that is empty. Connections wait for
+// [Options.Start].
 func (o *Options) Listen(ctx context.Context) (net.Listener, error) {
 	if o.Address == "" {
 		return nil, nil
@@ -89,7 +96,7 @@ func (o *Options) Listen(ctx context.Context) (net.Listener, error) {
 	return ln, nil
 }
 
-// loopback reports whether only this machine reaches addr.
+// loopback reports whether addr is reachable from this machine only.
 func loopback(addr net.Addr) bool {
 	ap, err := netip.ParseAddrPort(addr.String())
 	return err == nil && ap.Addr().IsLoopback()

@@ -78,8 +78,8 @@ func TestValidateAdmin(t *testing.T) {
 		{Options{Address: "127.0.0.1:9100", Pprof: true}, ""},
 		{Options{Address: "127.0.0.1:15000"}, ""},
 		{Options{Pprof: true}, "--admin"},
-		{Options{Address: "127.0.0.1:5000"}, "127.0.0.1:5000 is at the port of the server"},
-		{Options{Address: "[::1]:5000"}, "[::1]:5000 is at the port of the server"},
+		{Options{Address: "127.0.0.1:5000"}, "127.0.0.1:5000 uses the port of the server"},
+		{Options{Address: "[::1]:5000"}, "[::1]:5000 uses the port of the server"},
 	} {
 		err := tt.o.ValidateAdmin(5000)
 		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {

@@ -14,38 +14,36 @@ const (
 	// maxConns bounds the connections to the admin address.
 	maxConns = 32
 
-	// firstRequest is how long one that has just come keeps its place without having sent
-	// a request, if all places are taken. Who connects to ask sends it at once, and that of
-	// who has waited for a place is there already. Those who are silent make way one after
-	// the other, so that this is also what maxConns of them cost who comes after them.
+	// firstRequest is the time for a new connection to send a request, if all places are
+	// taken. Real clients send it at once. Silent connections make room one after the
+	// other, so maxConns of them delay the next client by about this time.
 	firstRequest = 50 * time.Millisecond
 
-	// longAnswer is how long an answer keeps its place then. It is more than it takes to
-	// make any (see probePatience); what is to last longer is a stream.
+	// longAnswer is the time for an answer, if all places are taken. It is longer than any
+	// answer needs (see probePatience). Longer answers are streams.
 	longAnswer = 3 * time.Second
 )
 
-// standing is what a connection does. One that has done so for longer than its patience
-// has to go if all places are taken: of several, one of the least standing.
+// standing is the state of a connection. If all places are taken, a connection that is in
+// its state for longer than patience must make room: the lowest state first.
 type standing int
 
 const (
-	idle      standing = iota // it may send another request, or a part of one
-	fresh                     // likewise, the first, and the server listens
-	answering                 // a request is answered, or the server does not listen yet
-	streaming                 // likewise, with what lasts; it is never turned out
+	idle      standing = iota // before another request
+	fresh                     // before the first request
+	answering                 // during an answer, or before the server reads
+	streaming                 // during a stream; never makes room
 )
 
 var patience = [...]time.Duration{idle: 0, fresh: firstRequest, answering: longAnswer}
 
-// places is a listener that has no more than n connections open, and one that waits to be
-// one of them. Whoever connects gets a place soon, whatever the others do, as long as fewer
-// than n of them are streaming: who has waited for the longest, or asks for nothing, makes
-// room.
+// places is a listener with at most n open connections, and one more that waits for a
+// place. While fewer than n connections stream, a new connection soon gets a place,
+// whatever the others do: an idle or slow one makes room.
 type places struct {
 	net.Listener
 	n       int
-	changed chan struct{} // holds a token if somebody may have gone, or become another
+	changed chan struct{} // holds a token after a close or a change of state
 	closed  chan struct{}
 	once    sync.Once
 
@@ -57,8 +55,8 @@ func newPlaces(ln net.Listener, n int) *places {
 	return &places{Listener: ln, n: n, changed: make(chan struct{}, 1), closed: make(chan struct{}), taken: make(map[*place]struct{})}
 }
 
-// Accept waits for the next connection, and then until there is room for it: so nobody has
-// to go as long as nobody comes. It is for one goroutine at a time.
+// Accept waits for the next connection, and then for room. So no connection must go
+// before another comes. It is for one goroutine at a time.
 func (p *places) Accept() (net.Conn, error) {
 	conn, err := p.Listener.Accept()
 	if err != nil {
@@ -75,7 +73,7 @@ func (p *places) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// makeRoom returns when a place is free.
+// makeRoom waits until a place is free.
 func (p *places) makeRoom() error {
 	for {
 		victim, wait := p.full(time.Now())
@@ -98,8 +96,8 @@ func (p *places) makeRoom() error {
 	}
 }
 
-// full returns who has to make room, or how long until that is to be asked again. If there
-// is room these are nil and 0.
+// full returns the connection that must make room, or the time until the next try. If
+// there is room, it returns nil and 0.
 func (p *places) full(now time.Time) (victim *place, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,7 +126,7 @@ func (p *places) Close() error {
 	return p.Listener.Close()
 }
 
-// change has c be of that standing from now on.
+// change changes the state of c.
 func (p *places) change(c *place, to standing) {
 	p.mu.Lock()
 	c.standing, c.since = to, time.Now()
@@ -143,8 +141,8 @@ func (p *places) tell() {
 	}
 }
 
-// track is the ConnState of the http.Server that serves these connections. A request is
-// one that has been read as far as its body.
+// track is the ConnState of the http.Server. A request becomes active once its header is
+// read.
 func (p *places) track(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive:
@@ -156,44 +154,44 @@ func (p *places) track(conn net.Conn, state http.ConnState) {
 
 type placeKey struct{}
 
-// withPlace is its ConnContext.
+// withPlace is the ConnContext of the http.Server.
 func withPlace(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, placeKey{}, conn)
 }
 
-// streams serves by next what lasts, for n at a time at the most: these keep their places.
-// What is over that is told what there is already, such as "pages are open".
-func streams(n int, what string, next http.HandlerFunc) http.HandlerFunc {
+// streams serves at most n streams by next, which keep their places. A refused client reads
+// "n streams already", with a description such as "pages are open".
+func streams(n int, description string, next http.HandlerFunc) http.HandlerFunc {
 	under := make(chan struct{}, n)
 	return func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case under <- struct{}{}:
 			defer func() { <-under }()
 		default:
-			plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d %s already", n, what))
+			plain(w, http.StatusServiceUnavailable, fmt.Sprintf("%d %s already", n, description))
 			return
 		}
 		if c, ok := r.Context().Value(placeKey{}).(*place); ok {
 			c.of.change(c, streaming)
-			defer c.of.change(c, answering) // it has still to take the rest
+			defer c.of.change(c, answering) // the client has not received everything
 		}
 		next(w, r)
 	}
 }
 
-// place is a connection that has one.
+// place is a connection that holds a place.
 type place struct {
 	net.Conn
 	of *places
 
-	heard bool // for who reads
+	heard bool // for Read
 
-	standing standing // guarded by of.mu, as is since
+	standing standing // of.mu guards standing and since
 	since    time.Time
 }
 
-// Read has the time for the first request begin when the server listens, however busy the
-// machine is until then.
+// Read starts the time for the first request when the server first reads, however busy
+// the machine is before.
 func (c *place) Read(p []byte) (int, error) {
 	if !c.heard {
 		c.heard = true
@@ -202,7 +200,7 @@ func (c *place) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Close makes room for another.
+// Close frees the place.
 func (c *place) Close() error {
 	err := c.Conn.Close()
 	c.of.mu.Lock()

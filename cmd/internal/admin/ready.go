@@ -11,52 +11,50 @@ import (
 	"github.com/accio-go/accio/fs"
 )
 
-// Directory is where the server keeps files: a Store of package fs.
+// Directory is the store of the server; see fs.Store.
 type Directory interface {
 	Create(ctx context.Context, name string) (fs.Pending, error)
 	Free() (int64, error)
 }
 
 const (
-	// probeAge is for how long what was found out about the directory holds, where it
-	// matters; on the page, which is looked at each second, it is pageProbeAge.
+	// A probe result is valid for probeAge, and for pageProbeAge on the page, which asks
+	// each second.
 	probeAge     = time.Second
 	pageProbeAge = 10 * time.Second
 
-	// probePatience is how long a disk has to answer, pageProbePatience how long the page
-	// waits for that.
+	// probePatience bounds the wait for the disk, and pageProbePatience that of the page.
 	probePatience     = 2 * time.Second
 	pageProbePatience = 250 * time.Millisecond
 
-	// probeName is a name that the server gives to files, and so one for which it
-	// removes at its next start what is left of a probe if it is killed just then.
+	// probeName is a name of the server's files, so its next start removes the temporary
+	// file of a killed probe.
 	probeName = "1.file"
 )
 
-// probe finds out whether files can be saved in a directory: it begins one with one byte
-// in it, as an upload does, and gives it up. It is safe for concurrent use, and never does
-// so twice at a time.
+// probe tests whether the directory can save files: it creates a pending file, writes a
+// byte and aborts it. It is safe for concurrent use, and runs one test at a time.
 type probe struct {
 	dir Directory
 
 	mu      sync.Mutex
 	known   disk
-	at      time.Time     // when that was found out
-	running chan struct{} // closed when more is known; nil if nobody looks
+	at      time.Time     // time of known
+	running chan struct{} // closed after the running test; nil without one
 	looking sync.WaitGroup
 }
 
-// disk is what is known of a disk.
+// disk is the result of a probe.
 type disk struct {
-	err     error // nil: files can be saved
+	err     error // nil if files can be saved
 	free    int64
 	freeErr error
 }
 
 var errNoAnswer = errors.New("the disk does not answer")
 
-// ask says what was found out no longer than age ago. If that takes longer than patience,
-// or than ctx allows, it is that the disk does not answer.
+// ask returns a result not older than age. If a test takes longer than patience, or ctx
+// is done, the result is errNoAnswer.
 func (p *probe) ask(ctx context.Context, age, patience time.Duration) disk {
 	p.mu.Lock()
 	if p.running == nil && (p.at.IsZero() || time.Since(p.at) >= age) {
@@ -100,7 +98,7 @@ func (p *probe) try() error {
 	return errors.Join(err, f.Abort())
 }
 
-// unready is why the server would not take an upload just now, or nil.
+// unready returns the reason why the server cannot take an upload now, or nil.
 func (s *Server) unready(ctx context.Context, age, patience time.Duration) error {
 	var errs []error
 	switch {

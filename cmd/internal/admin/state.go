@@ -9,13 +9,12 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/accio-go/accio/cmd/internal/cli"
 	"github.com/accio-go/accio/stage"
 )
 
-// State is what /api/connections and the page tell. Sizes are in bytes, durations in seconds, rates in
-// bytes a second, and times as in RFC 3339, in UTC. Fields may be added; those that are
-// here stay what they are.
+// State is the content of /api/connections and of the page. Sizes are in bytes, durations
+// in seconds, rates in bytes per second, and times in RFC 3339, in UTC. Later versions may
+// add fields, but keep these.
 type State struct {
 	Time    time.Time `json:"time"`
 	Started time.Time `json:"started"` // the server
@@ -25,18 +24,18 @@ type State struct {
 	Unready string    `json:"unready,omitempty"` // why it is not ready
 
 	InFlight  int  `json:"in_flight"`            // connections under way
-	Slots     int  `json:"slots"`                // how many may be; 0 is no limit
-	SlotsFree *int `json:"slots_free,omitempty"` // of those, if there is a limit
+	Slots     int  `json:"slots"`                // 0 means no limit
+	SlotsFree *int `json:"slots_free,omitempty"` // if there is a limit
 
-	Connections []Connection `json:"connections"` // under way, the newest first
+	Connections []Connection `json:"connections"` // open, newest first
 	More        bool         `json:"more"`        // there are older ones
-	Recent      []Ended      `json:"recent"`      // the last that have ended, the last first
+	Recent      []Ended      `json:"recent"`      // ended, newest first
 	Totals      Totals       `json:"totals"`      // since the start
 	Limits      []Limit      `json:"limits"`      // in force
 	Disk        *Disk        `json:"disk,omitempty"`
 }
 
-// Connection is one under way.
+// Connection is an open connection.
 type Connection struct {
 	Number      uint64    `json:"number"`
 	Peer        string    `json:"peer"`
@@ -45,39 +44,39 @@ type Connection struct {
 	Age         float64   `json:"age"`
 	Accepted    time.Time `json:"accepted"`
 	AverageRate float64   `json:"average_rate"`      // since it was accepted
-	Rate        *float64  `json:"rate"`              // in the last second; null until somebody has watched for so long
-	History     []float64 `json:"history,omitempty"` // rates of a minute at the most, one a second, the oldest first
-	Follow      string    `json:"follow,omitempty"`  // where its bytes are to be had while they arrive
+	Rate        *float64  `json:"rate"`              // in the last second; null without a sample
+	History     []float64 `json:"history,omitempty"` // one rate per second, up to a minute, oldest first
+	Follow      string    `json:"follow,omitempty"`  // path of its bytes
 }
 
-// Ended is a connection that was.
+// Ended is an ended connection.
 type Ended struct {
 	Number   uint64    `json:"number"`
 	Peer     string    `json:"peer"`
 	Outcome  string    `json:"outcome"` // a stage.Outcome
-	OK       bool      `json:"ok"`      // it ended as it should
+	OK       bool      `json:"ok"`      // the outcome is a success
 	Cause    string    `json:"cause,omitempty"`
 	Bytes    int64     `json:"bytes"`
 	Duration float64   `json:"duration"`
 	Ended    time.Time `json:"ended"`
 }
 
-// Totals are sums of all connections.
+// Totals are sums over all connections.
 type Totals struct {
-	Connections  uint64            `json:"connections"` // that have ended
-	Outcomes     map[string]uint64 `json:"outcomes"`    // by how; those that have not occurred are 0
-	Bytes        int64             `json:"bytes"`       // of payload, also of those under way
+	Connections  uint64            `json:"connections"` // ended
+	Outcomes     map[string]uint64 `json:"outcomes"`    // by outcome, zeros included
+	Bytes        int64             `json:"bytes"`       // of payload, open connections included
 	AcceptErrors uint64            `json:"accept_errors"`
 }
 
-// Limit is one that is in force, and the flag that has set it.
+// Limit is a limit in force, with the name of its flag.
 type Limit struct {
 	Name  string  `json:"name"`
-	Value float64 `json:"value"` // 0 is no limit
+	Value float64 `json:"value"` // 0 means no limit
 	Unit  Unit    `json:"unit"`
 }
 
-// Unit is what a Limit is counted in.
+// Unit is the unit of a Limit.
 type Unit string
 
 // The units.
@@ -88,35 +87,22 @@ const (
 	Connections    Unit = "connections"
 )
 
-// Limits are those that every server has.
-func Limits(l *cli.Limits) []Limit {
-	return []Limit{
-		{"max-size", float64(l.MaxSize), Bytes},
-		{"handshake-timeout", l.HandshakeTimeout.Seconds(), Seconds},
-		{"idle-timeout", l.IdleTimeout.Seconds(), Seconds},
-		{"max-duration", l.MaxDuration.Seconds(), Seconds},
-		{"min-rate", float64(l.MinRate), BytesPerSecond},
-		{"min-rate-grace", l.MinRateGrace.Seconds(), Seconds},
-		{"drain", l.Drain.Seconds(), Seconds},
-	}
-}
-
-// Disk is that of the directory.
+// Disk is the disk of the directory.
 type Disk struct {
-	Free    *int64 `json:"free"` // null if it is not known
+	Free    *int64 `json:"free"` // null if unknown
 	MinFree int64  `json:"min_free"`
 }
 
 const (
-	// How many connections a State has as it comes, and at the most.
+	// Default and largest number of connections in a State.
 	stateSize    = 100
 	maxStateSize = 1000
 
-	// maxCause is how much of a cause is told. What a peer has said may be in it.
+	// maxCause bounds the text of a cause, which may hold data from the peer.
 	maxCause = 300
 )
 
-// state returns up to n connections with numbers less than before (0: all), and the rest.
+// state returns the state with up to n connections with numbers below before (0: all).
 func (s *Server) state(r *http.Request, before uint64, n int) *State {
 	now := time.Now()
 	list, open, more := s.table.newestBefore(before, n)
@@ -160,7 +146,7 @@ func (s *Server) state(r *http.Request, before uint64, n int) *State {
 	return st
 }
 
-// describe is called with the sampler's lock held.
+// describe describes an open connection. The sampler is locked.
 func (s *Server) describe(c *connection, now time.Time) Connection {
 	age := max(now.Sub(c.begun), 0)
 	d := Connection{
@@ -193,7 +179,7 @@ func (e ended) describe() Ended {
 	return d
 }
 
-// short is s, cut if it is long.
+// short shortens s to maxCause.
 func short(s string) string {
 	if len(s) <= maxCause {
 		return s
@@ -205,9 +191,9 @@ func short(s string) string {
 	return s[:cut] + "…"
 }
 
-// serveState is /api/connections. Its parameters are limit, how many connections it has at
-// the most (100; no more than 1000), and before, a number that those are less than: that of the last of
-// an answer that has more gets the next.
+// serveState serves /api/connections. The parameter limit bounds the connections (100 by
+// default, 1000 at most). The parameter before selects smaller numbers: the last number of
+// an answer selects the next ones.
 func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 	number := func(name string, unset, most uint64) (n uint64, ok bool) {
 		value := r.URL.Query().Get(name)

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// samplePeriod is how often is looked at how far connections are.
+	// samplePeriod is the time between two samples.
 	samplePeriod = time.Second
 
-	// historySize is how many rates of a connection are kept: those of a minute.
+	// historySize bounds the rates kept of a connection: one minute.
 	historySize = 60
 
-	// recentSize is how many connections that have ended are remembered.
+	// recentSize bounds the ended connections kept.
 	recentSize = 50
 )
 
-// table is the connections under way, in order of acceptance, and the last that have
-// ended. It is safe for concurrent use. What a connection costs in it is one object, a
-// place in a list at both ends of its life (and one in a map, if layers tell addresses), and
-// an atomic store at each turn; bytes cost one atomic addition for each transfer.
+// table holds the open connections, in order of acceptance, and the last ended ones. It is
+// safe for concurrent use. A connection costs one object, a list entry (and a map entry, if
+// layers change addresses), and an atomic store for each phase. A transfer costs one
+// atomic addition.
 type table struct {
 	started time.Time
-	commits bool // there is something to be committed
+	commits bool // connections have a commit phase
 
 	bytes    atomic.Int64
 	outcomes []atomic.Uint64 // by stage.Outcome
@@ -36,17 +36,17 @@ type table struct {
 
 	mu     sync.Mutex
 	newest *connection
-	rows   map[uint64]*connection // by number, if layers tell addresses; or nil
+	rows   map[uint64]*connection // by number, if layers change addresses; or nil
 	open   int
 	recent [recentSize]ended // a ring
-	past   int               // how many have ended
+	past   int               // number of ended connections
 }
 
 func newTable(d *durations, commits bool) *table {
 	return &table{started: time.Now(), commits: commits, durations: d, outcomes: make([]atomic.Uint64, len(stage.Outcomes()))}
 }
 
-// connection is one under way. It is its stage.Observer.
+// connection is an open connection, and its stage.Observer.
 type connection struct {
 	table   *table
 	number  uint64
@@ -54,8 +54,8 @@ type connection struct {
 	begun   time.Time
 	addr    net.Addr
 
-	told       atomic.Pointer[net.Addr] // better than addr: by a layer
-	handshaken atomic.Int64             // since begun, or 0 if it is not
+	told       atomic.Pointer[net.Addr] // address from a layer
+	handshaken atomic.Int64             // duration since begun, or 0
 	received   atomic.Int64             // likewise
 
 	older, newer *connection // guarded by table.mu
@@ -74,12 +74,12 @@ type ended struct {
 	at      time.Time
 }
 
-// accepted is the Accepted of a stage.Observe.
+// accepted is Accepted of stage.Observe.
 func (t *table) accepted(c *stage.Conn) stage.Observer {
 	o := &connection{table: t, number: c.Number, counter: c.Counter, begun: time.Now(), addr: c.Net.RemoteAddr()}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// Several may come at a time, and not in their order.
+	// Concurrent connections may come out of order.
 	at := t.newest
 	for at != nil && at.number > o.number {
 		o.newer, at = at, at.older
@@ -100,7 +100,7 @@ func (t *table) accepted(c *stage.Conn) stage.Observer {
 	return o
 }
 
-// learn takes up the address that layers have told since c was accepted.
+// learn stores the address that the layers found.
 func (t *table) learn(c *stage.Conn) {
 	addr := c.Net.RemoteAddr()
 	t.mu.Lock()
@@ -110,10 +110,10 @@ func (t *table) learn(c *stage.Conn) {
 	}
 }
 
-// since is how long ago c has begun; it is not 0.
+// since returns the age of c, which is never 0.
 func (c *connection) since() time.Duration { return max(time.Since(c.begun), 1) }
 
-// HandshakeDone notes when that was.
+// HandshakeDone stores the time.
 func (c *connection) HandshakeDone() {
 	took := c.since()
 	if c.handshaken.CompareAndSwap(0, int64(took)) {
@@ -121,17 +121,17 @@ func (c *connection) HandshakeDone() {
 	}
 }
 
-// Passed counts the bytes of all.
+// Passed counts bytes.
 func (c *connection) Passed(n int) { c.table.bytes.Add(int64(n)) }
 
-// Received notes when that was.
+// Received stores the time.
 func (c *connection) Received() {
 	now := c.since()
 	c.received.Store(int64(now))
 	c.table.transfer.Observe((now - time.Duration(c.handshaken.Load())).Seconds())
 }
 
-// Ended has c be one of those that were.
+// Ended moves c to the ended connections.
 func (c *connection) Ended(err error) {
 	t := c.table
 	e := ended{number: c.number, peer: c.peer(), err: err, bytes: c.counter.Count(), took: c.since(), at: time.Now()}
@@ -163,7 +163,7 @@ func (c *connection) peer() net.Addr {
 	return c.addr
 }
 
-// stage is what c does at the time: a word that stays what it is.
+// stage returns the phase of c. The words are part of the API.
 func (c *connection) stage() string {
 	switch {
 	case c.received.Load() != 0:
@@ -174,15 +174,15 @@ func (c *connection) stage() string {
 	return "handshake"
 }
 
-// inFlight is how many are under way.
+// inFlight returns the number of open connections.
 func (t *table) inFlight() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.open
 }
 
-// newestBefore returns up to n connections, the newest first, whose numbers are less than
-// before (0: all), how many there are at all, and whether there are older ones.
+// newestBefore returns up to n connections with numbers below before (0: all), newest
+// first. It also returns the number of all, and whether there are older ones.
 func (t *table) newestBefore(before uint64, n int) (list []*connection, open int, more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,7 +199,7 @@ func (t *table) newestBefore(before uint64, n int) (list []*connection, open int
 	return list, t.open, false
 }
 
-// last returns those that have ended, the last first.
+// last returns the ended connections, newest first.
 func (t *table) last() []ended {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -211,32 +211,31 @@ func (t *table) last() []ended {
 	return list
 }
 
-// progress is what the sampler knows of a connection.
+// progress is the sampler's data of a connection.
 type progress struct {
 	looked  time.Time
 	bytes   int64
-	history []float64 // bytes in a second, the oldest first
+	history []float64 // bytes per second, oldest first
 }
 
-// sampler finds out how fast connections are. It is to be used under its own lock.
+// sampler measures the rates of connections. Its lock guards all progress.
 type sampler struct {
 	sync.Mutex
-	last time.Time // when it looked
+	last time.Time // time of the last sample
 }
 
-// look has every connection of t have a rate. It is called about once a samplePeriod
-// for as long as somebody watches.
+// look samples each connection of t, about once a samplePeriod while rates are needed.
 func (s *sampler) look(t *table, now time.Time) {
 	list, _, _ := t.newestBefore(0, math.MaxInt)
 	s.Lock()
 	defer s.Unlock()
-	anew := now.Sub(s.last) > 3*samplePeriod // nobody has watched for a while
+	anew := now.Sub(s.last) > 3*samplePeriod // after a pause
 	s.last = now
 	for _, c := range list {
 		bytes := c.counter.Count()
 		from, had := c.looked, c.progress.bytes
 		if from.IsZero() {
-			from, had = c.begun, 0 // it has come since
+			from, had = c.begun, 0 // a new connection
 		}
 		c.looked, c.progress.bytes = now, bytes
 		if anew {
@@ -246,7 +245,7 @@ func (s *sampler) look(t *table, now time.Time) {
 		if len(c.history) == historySize {
 			c.history = slices.Delete(c.history, 0, 1)
 		}
-		// One that has just come may have brought much in next to no time.
+		// A new connection can transfer much in almost no time.
 		c.history = append(c.history, float64(bytes-had)/max(now.Sub(from), samplePeriod/10).Seconds())
 	}
 }

@@ -1,6 +1,5 @@
-// Package cli is what the programs share: configuration by arguments, the environment
-// and a file, the help, completion and man pages that are made of its definitions,
-// signals, how errors are told, and exit codes.
+// Package cli is the command line of the programs: flags, the environment and a
+// configuration file, help, man pages and completion, logs, signals and exit codes.
 package cli
 
 import (
@@ -11,22 +10,22 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/accio-go/accio/transport"
 )
 
 // Exit codes of the programs.
 const (
-	ExitFailed = 1 // what was asked for could not be done
-	ExitUsage  = 2 // the arguments, the environment or the file of --config make no sense
+	ExitFailed = 1
+	ExitUsage  = 2 // wrong arguments, environment or configuration file
 )
 
-// Exit returns err with the exit code that a program which ends because of it
-// has; without one it is ExitFailed.
+// Exit returns err with the exit code of a program that ends because of it. Without
+// a code it is ExitFailed.
 func Exit(code int, err error) error { return &exitError{code, err} }
 
 type exitError struct {
@@ -36,44 +35,62 @@ type exitError struct {
 
 func (e *exitError) Unwrap() error { return e.error }
 
-// Version is set by the linker; otherwise the module's is shown.
+// Version is set by the linker. Otherwise the version of the module counts.
 var Version string
 
-// Command is a program: a pointer to a struct with the arguments as kong has
-// them, and what to do with them. A SIGINT, SIGTERM or SIGQUIT cancels ctx.
+// Command is a program. Flags adds its flags and arguments. SIGINT, SIGTERM and SIGQUIT
+// cancel the context of Run. A Command can have more methods:
+//
+//	Validate() error                     called when the flags are set
+//	StartLog(io.Writer) (stop func())    called before Run, and stop after it
+//
+// See also [Checker].
 type Command interface {
-	Run(ctx context.Context) error
+	Flags(*FlagSet)
+	Run(context.Context) error
 }
 
-var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
+// StopSignals are the signals that stop a program.
+var StopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 
-// The first thread is for nothing but the main goroutine, which waits in Main. The
-// system gives it all signals, also while it waits for a disk in a way that no signal
-// ends (complete_signal in kernel/signal.c of Linux): an fsync of 30 seconds there would
-// keep a stop from being noticed for as long.
+// LastMoment is the time from a signal to the exit, even if the program hangs.
+const LastMoment = 950 * time.Millisecond
+
+// The main goroutine, which waits in Main, keeps the first thread for itself. Linux
+// delivers all signals to that thread (complete_signal in kernel/signal.c), even while it
+// sleeps uninterruptibly: a long fsync there would delay a stop.
 func init() { runtime.LockOSThread() }
 
-// Main reads the arguments of the process into cmd, as [Parse] does, runs it and exits. A
-// program that was installed and started as accio-NAME calls itself so.
+// Main parses the arguments of the process into cmd, runs it and exits. If a package has
+// installed the program as accio-NAME, that is its name.
 func Main(cmd Command, p Program) {
 	p = p.as(os.Args[0])
-	// For good: one more signal while the program ends is to change nothing.
-	ctx, _ := signal.NotifyContext(context.Background(), stopSignals...)
-	// A write to a pipe that nobody reads is to be an error, not the end. To ignore the
-	// signal would do as well, but that is inherited by programs that this one starts.
+	if len(os.Args) > 1 && (os.Args[1] == cobra.ShellCompRequestCmd || os.Args[1] == cobra.ShellCompNoDescRequestCmd) {
+		newFlagSet(cmd, p).completer().Execute()
+		return
+	}
+	// Never undone: a second signal must not change a stop that is under way.
+	ctx, _ := signal.NotifyContext(context.Background(), StopSignals...)
+	// A write to a closed pipe must fail, not end the program. Child processes would
+	// inherit an ignored SIGPIPE.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
+	var f *FlagSet
 	done := make(chan error, 1)
-	go func() { done <- Parse(cmd, p, os.Args[1:]) }()
+	go func() {
+		var err error
+		f, err = Parse(cmd, p, os.Args[1:])
+		done <- err
+	}()
 	if err := parsed(ctx, done); err != nil {
 		exit(err)
 	}
 	run := cmd.Run
 	stop := func() {}
-	if c, ok := cmd.(Checker); ok && c.Checking() {
-		run = func(ctx context.Context) error { return check(ctx, c, p) }
-	} else if l, ok := cmd.(interface{ start(io.Writer) func() }); ok { // Logs
-		stop = l.start(os.Stderr)
+	if f.check {
+		run = func(ctx context.Context) error { return f.runCheck(ctx, cmd.(Checker)) }
+	} else if l, ok := cmd.(interface{ StartLog(io.Writer) func() }); ok { // serve.Logs
+		stop = l.StartLog(os.Stderr)
 	}
 	go func() { done <- run(ctx) }()
 	err := <-done
@@ -81,8 +98,8 @@ func Main(cmd Command, p Program) {
 	exit(err)
 }
 
-// parsed waits for Parse. What --config names can be a pipe that nobody writes: after a
-// signal there is an end to that, too.
+// parsed waits for Parse. The configuration file can be a pipe without a writer, so
+// after a signal the wait is bounded.
 func parsed(ctx context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
@@ -92,12 +109,19 @@ func parsed(ctx context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(lastMoment):
+	case <-time.After(LastMoment):
 		return errors.New("stopped before the configuration was read")
 	}
 }
 
-// BuildVersion is the version of the program that runs.
+// EndInTime ends the program within a second after ctx is cancelled, even if a disk, a
+// pipe or a terminal hangs: with exit code 0, or as Main ends with err. The
+// kernel then resets the remaining connections, as stage.Serve and send.Sender have arranged.
+func EndInTime(ctx context.Context, err error) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(LastMoment, func() { exit(err) }) })
+}
+
+// BuildVersion returns the version of the running program.
 func BuildVersion() string {
 	if info, ok := debug.ReadBuildInfo(); Version == "" && ok {
 		return info.Main.Version
@@ -105,7 +129,7 @@ func BuildVersion() string {
 	return Version
 }
 
-// UserAgent is what a program calls itself where it speaks HTTP (RFC 9110, 10.1.5).
+// UserAgent returns the name of a program in HTTP requests (RFC 9110, 10.1.5).
 func UserAgent(program string) string {
 	if v := BuildVersion(); v != "" && v != "(devel)" {
 		return "accio-" + program + "/" + v
@@ -113,12 +137,12 @@ func UserAgent(program string) string {
 	return "accio-" + program
 }
 
-// exit ends the process as err has it.
+// exit ends the process. It prints err, and takes the exit code from it.
 func exit(err error) {
 	if err == nil {
 		os.Exit(0)
 	}
-	if !unread(err) {
+	if !readerGone(err) {
 		Complain(err)
 	}
 	code := ExitFailed
@@ -128,25 +152,7 @@ func exit(err error) {
 	os.Exit(code)
 }
 
-// quoteNegative has an argument such as -1 taken for what it is meant to be, the
-// (wrong) value of the flag before it or a (wrong) port, and not for a flag that does
-// not exist.
-func quoteNegative(args []string) []string {
-	for i, arg := range args {
-		if len(arg) < 2 || arg[0] != '-' || strings.IndexByte(".0123456789", arg[1]) < 0 {
-			continue
-		}
-		if i > 0 && len(args[i-1]) > 2 && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
-			return slices.Concat(args[:i-1], []string{args[i-1] + "=" + arg}, args[i+1:])
-		}
-		if strings.Trim(arg[1:], "0123456789") == "" {
-			return slices.Insert(slices.Clone(args), i, "--")
-		}
-	}
-	return args
-}
-
-// Port is an argument that is the number of a TCP port.
+// Port is the number of a TCP port.
 type Port uint16
 
 // UnmarshalText reads a port, as transport.ParsePort does.

@@ -14,61 +14,60 @@ import (
 )
 
 const (
-	// shell is POSIX's.
 	shell = "/bin/sh"
 
-	// killTime is what a command that is told to end has until it is killed.
+	// killTime is the time between SIGTERM and SIGKILL.
 	killTime = 200 * time.Millisecond
 
-	// maxLine bounds what a failed command is quoted with, in bytes.
+	// maxLine bounds the quoted output of a failed command, in bytes.
 	maxLine = 256
 
-	// descriptorsOfCommand: two pipes while it starts, its input, and itself.
+	// descriptorsOfCommand: two pipes while it starts, its input, and its pidfd.
 	descriptorsOfCommand = 6
 )
 
-// checkShell says whether the shell is there and understands line, without running it.
+// checkShell returns an error if there is no shell, or if it cannot parse line. It runs
+// nothing.
 func checkShell(ctx context.Context, line string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, shell, "-n", "-c", line).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && len(out) > 0 {
-		return fmt.Errorf("%s does not understand the command: %s", shell, lastLine(out))
+		return fmt.Errorf("%s cannot parse the command: %s", shell, lastLine(out))
 	}
 	if err != nil {
-		return fmt.Errorf("%s cannot be used: %w", shell, err)
+		return fmt.Errorf("cannot use %s: %w", shell, err)
 	}
 	return nil
 }
 
-// command is a command of the shell. What it is told of a file is in the environment
-// only: nothing that comes from a client is ever a part of the line.
+// command is a shell command. The environment describes the file: data from a client is
+// never part of the line.
 type command struct {
 	line    string
 	timeout time.Duration
 }
 
-// run runs the command. It lasts until the shell has ended and nothing that it has
-// started has its output open any longer; then all that is left of its process group is
-// killed. When its time is over, or ctx is done, the group is told to end by a SIGTERM,
-// and killed a moment later. An error quotes the last line that was written.
+// run runs the command until the shell has ended and no process holds its output open,
+// and then kills the rest of the process group. After the timeout, or when ctx is done,
+// it sends SIGTERM to the group, and SIGKILL a moment later. An error quotes the last
+// line of output.
 func (c command) run(ctx context.Context, s Saved) error {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("cannot be run: %w", err)
+		return fmt.Errorf("cannot run: %w", err)
 	}
 	defer r.Close()
 	cmd := exec.Command(shell, "-c", c.line)
-	cmd.Env, cmd.Stdout, cmd.Stderr = environ(s), w, w // and its input is /dev/null
+	cmd.Env, cmd.Stdout, cmd.Stderr = environ(s), w, w // the input is /dev/null
 	group(cmd)
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return fmt.Errorf("cannot be run: %w", err)
+		return fmt.Errorf("cannot run: %w", err)
 	}
-	// The system gives a number to nobody else as long as there is a process in the
-	// group (fork(2)), and hands them out in turn: that of a group which has just ended
-	// is nobody's yet.
+	// The kernel does not reuse the number of a group that has processes (fork(2)), and
+	// assigns numbers in turn: the number of a group that has just ended is still free.
 	defer kill(cmd.Process)
 
 	var said []byte
@@ -97,11 +96,11 @@ func (c command) run(ctx context.Context, s Saved) error {
 	case <-ended:
 	case <-moment.C:
 		kill(cmd.Process)
-		r.SetReadDeadline(time.Now()) // for what has left the group
+		r.SetReadDeadline(time.Now()) // a process outside of the group may hold it
 		<-ended
 	}
 	if len(said) > 0 {
-		err = fmt.Errorf("%w; it said: %s", err, said)
+		err = fmt.Errorf("%w; last output: %s", err, said)
 	}
 	return err
 }
@@ -121,19 +120,19 @@ func readTail(r *os.File) []byte {
 	}
 }
 
-// lastLine is what is quoted of a text.
+// lastLine returns the last line of a text, shortened.
 func lastLine(text []byte) []byte {
 	text = bytes.TrimSpace(text)
 	text = text[bytes.LastIndexAny(text, "\r\n")+1:]
 	return bytes.ToValidUTF8(text[:min(len(text), maxLine)], []byte("?"))
 }
 
-// own begin the variables that are the program's own: its configuration, and what a service
-// manager has said to it (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)). Another
-// program of ours, which a command may run, is not to take them for its own.
+// own holds the prefixes of variables that are for this program only: its configuration,
+// and variables of the service manager (sd_listen_fds(3), sd_notify(3),
+// sd_watchdog_enabled(3)). A command may run another program of ours.
 var own = []string{"ACCIO_", "SAVED_", "LISTEN_", "NOTIFY_SOCKET=", "WATCHDOG_"}
 
-// environ is the environment of a command: that of the program, but for what is its own.
+// environ returns the environment of a command: that of the program without own.
 func environ(s Saved) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
@@ -148,5 +147,5 @@ func environ(s Saved) []string {
 	)
 }
 
-// stamp is a time as both hooks tell it (RFC 3339).
+// stamp formats a time for both hooks (RFC 3339).
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// There is no shell as POSIX has it, and so no command: checkShell says that.
+// Without a POSIX shell there are no commands: checkShell returns an error.
 
 func group(*exec.Cmd) {}
 

@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// group gives a command a process group of its own, so that it can be killed with what
-// it starts, and a Ctrl-C is the server's only.
+// group starts a command in a new process group, to kill it with its children. Ctrl-C
+// then reaches the server only.
 func group(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// terminate tells the group to end. It is no error if there is none left.
+// terminate sends SIGTERM to the group, if it still exists.
 func terminate(p *os.Process) { syscall.Kill(-p.Pid, syscall.SIGTERM) }
 
-// kill ends the group.
+// kill sends SIGKILL to the group.
 func kill(p *os.Process) { syscall.Kill(-p.Pid, syscall.SIGKILL) }

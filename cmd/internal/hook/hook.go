@@ -1,10 +1,8 @@
-// Package hook tells others of the files that a server has saved: a command, or a
-// server of the Web, or both.
+// Package hook runs a command, or posts to a URL, for each file that a server has saved.
 //
-// [Flags] are what the user sets. [Flags.Start] begins, and the stage of [Hooks] notes
-// each connection that has left a file. From there on nobody waits for a hook: not the
-// client, whose confirmation does not depend on it, nor another file. What cannot be done
-// at once waits in memory, in order; see [Hooks.Stage] for how much does.
+// [Options] holds the flags. [Options.Start] starts the hooks, and the stage of [Hooks]
+// queues the file of each connection. Neither the client nor another file waits for a
+// hook. Files wait in memory, in order; [Hooks.Stage] has the limits.
 package hook
 
 import (
@@ -18,116 +16,125 @@ import (
 	"sync"
 	"time"
 
+	"github.com/accio-go/accio/cmd/internal/cli"
 	"github.com/accio-go/accio/stage"
 )
 
-// Saved is what is told of a file.
+// Saved describes a saved file.
 type Saved struct {
-	Number  uint64        // the connection's
+	Number  uint64        // of the connection
 	Path    string        // absolute
-	Size    int64         // of the payload that has arrived, in bytes; for a failed one, the file holds ERROR
+	Size    int64         // of the received payload, in bytes, also if the file holds ERROR
 	Outcome stage.Outcome // how the connection ended
-	Peer    string        // the address of the client, by stage.AddrString
-	Time    time.Time     // when the connection had ended, a commit included
+	Peer    string        // address of the client, by stage.AddrString
+	Time    time.Time     // end of the connection, after the commit
 }
 
-// Flags are those of the hooks, to be embedded in a Command of package cli. As they come,
-// there is none.
-type Flags struct {
-	OnSaved        Shell         `group:"Hooks:" placeholder:"COMMAND" help:"Run a command of the shell for each file that has been saved, ERROR ones included. The variables SAVED_NUMBER, SAVED_PATH, SAVED_SIZE, SAVED_OUTCOME, SAVED_PEER and SAVED_TIME tell of it."`
-	OnSavedURL     URL           `name:"on-saved-url" group:"Hooks:" placeholder:"URL" help:"Post the same there as JSON, and try again for some time if that fails."`
-	OnSavedTimeout time.Duration `group:"Hooks:" placeholder:"TIME" default:"1m" positive:"" help:"How long a command may run before it is killed with all that it has started, and how long an attempt to post may take (default ${default})."`
-	OnSavedJobs    int           `group:"Hooks:" placeholder:"N" default:"4" positive:"" most:"1000" help:"How many commands run at a time, and how many posts are under way, 1000 at the most (default ${default}). Others wait. Each takes descriptors from those that clients are served by."`
-	OnSavedRetry   time.Duration `group:"Hooks:" placeholder:"TIME" default:"10m" help:"For how long a post that fails is tried again (default ${default}). 0 means not at all."`
+// Options holds the flags of the hooks. By default there are no hooks.
+type Options struct {
+	OnSaved        Shell
+	OnSavedURL     URL
+	OnSavedTimeout time.Duration
+	OnSavedJobs    int
+	OnSavedRetry   time.Duration
 }
 
-// Shell is an argument that is a command of the shell. Empty is none.
+// Flags adds the flags.
+func (o *Options) Flags(f *cli.FlagSet) {
+	g := f.Group("Hooks")
+	g.Add(cli.Text(&o.OnSaved), "on-saved", "", "Run the shell command `COMMAND` for each saved file, ERROR ones included. The variables SAVED_NUMBER, SAVED_PATH, SAVED_SIZE, SAVED_OUTCOME, SAVED_PEER and SAVED_TIME describe the file.")
+	g.Add(cli.Text(&o.OnSavedURL), "on-saved-url", "", "Post the same to `URL` as JSON. If that fails, try again for some time.")
+	g.Add(cli.Duration(&o.OnSavedTimeout, time.Minute, 1), "on-saved-timeout", "", "Kill a command, and everything it has started, after `TIME`, and give up an attempt to post.")
+	g.Add(cli.Int(&o.OnSavedJobs, 4, 1, 1000), "on-saved-jobs", "", "Run at most `N` commands and N posts at a time, up to 1000. Others wait. Each takes descriptors from the clients.")
+	g.Add(cli.Duration(&o.OnSavedRetry, 10*time.Minute, 0), "on-saved-retry", "", "Try a failed post again for `TIME`. 0 means no retry.")
+}
+
+// Shell is a shell command, or empty.
 type Shell string
 
-// UnmarshalText takes all that is not blank.
+// UnmarshalText accepts everything but blanks.
 func (s *Shell) UnmarshalText(text []byte) error {
 	if len(text) > 0 && strings.TrimSpace(string(text)) == "" {
-		return fmt.Errorf("a command of the shell is wanted, such as 'gzip \"$SAVED_PATH\"', not %q", text)
+		return fmt.Errorf("must be a shell command, such as 'gzip \"$SAVED_PATH\"', not %q", text)
 	}
 	*s = Shell(text)
 	return nil
 }
 
-// URL is an argument that is the URL of something that takes posts. Empty is none.
+// URL is the URL for posts, or empty.
 type URL string
 
-// UnmarshalText takes URLs of http and https. There may be a secret in what it does not take,
-// so an error does not tell it, nor do those of package url.
+// UnmarshalText accepts URLs of http and https. A wrong URL may hold a secret, so errors
+// show neither the URL nor the error of package url.
 func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
 	if len(text) > 0 && (err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "") {
-		return errors.New("a URL is wanted that begins with http:// or https:// and a host, such as https://localhost:8080/saved; what is given is not told, since there may be a password in it")
+		return errors.New("must be a URL with http:// or https:// and a host, such as https://localhost:8080/saved (the value is not shown, since it may hold a password)")
 	}
 	*u = URL(text)
 	return nil
 }
 
-// Check says whether Start could begin: whether there is a shell, and whether it
-// understands the command, of which nothing is run.
-func (f *Flags) Check(ctx context.Context) error {
-	if f.OnSaved == "" {
+// Check returns an error if there is no shell, or if it cannot parse the command. It
+// runs nothing.
+func (o *Options) Check(ctx context.Context) error {
+	if o.OnSaved == "" {
 		return nil
 	}
-	if err := checkShell(ctx, string(f.OnSaved)); err != nil {
+	if err := checkShell(ctx, string(o.OnSaved)); err != nil {
 		return fmt.Errorf("--on-saved: %w", err)
 	}
 	return nil
 }
 
-// Descriptors is how many descriptors the hooks hold at the most.
-func (f *Flags) Descriptors() int {
+// Descriptors returns the number of descriptors that hooks hold at most.
+func (o *Options) Descriptors() int {
 	n := 0
-	if f.OnSaved != "" {
-		n += f.OnSavedJobs * descriptorsOfCommand
+	if o.OnSaved != "" {
+		n += o.OnSavedJobs * descriptorsOfCommand
 	}
-	if f.OnSavedURL != "" {
-		n += f.OnSavedJobs * descriptorsOfPost
+	if o.OnSavedURL != "" {
+		n += o.OnSavedJobs * descriptorsOfPost
 	}
 	return n
 }
 
 const (
-	// stopTime is how long hooks go on when the program ends, for what they do and for
-	// what waits. A program is to be gone within a second.
+	// stopTime bounds the hooks, running and waiting, when the program stops. The program
+	// must end within a second.
 	stopTime = 500 * time.Millisecond
 
-	// maxWaiting is how many files wait for a hook at the most, some 100 bytes each and
-	// what their paths take.
+	// maxWaiting bounds the files that wait for a hook. Each takes about 100 bytes and
+	// its path.
 	maxWaiting = 10_000
 )
 
-// errStopped is why a hook was broken off.
-var errStopped = errors.New("broken off, since the program stops")
+// errStopped is the cause of a hook that a stop interrupts.
+var errStopped = errors.New("interrupted, since the program stops")
 
-// Hooks are the hooks of a server that runs.
+// Hooks are the hooks of a running server.
 type Hooks struct {
 	dir     string
-	ctx     context.Context // in which hooks run
+	ctx     context.Context // of running hooks
 	end     context.CancelCauseFunc
 	stopped context.Context
 	queues  []*queue
-	client  *http.Client // nil if nothing is posted
+	client  *http.Client // nil without a URL
 	watch   sync.WaitGroup
 }
 
-// Start begins with the hooks for files in dir. When stopped is done, the program is to
-// end. Until drained is closed (nil: as soon as stopped is done), hooks go on as if nothing
-// had happened. Then they have half a second for what is under way and what waits.
+// Start starts the hooks for files in dir. It returns nil if the flags set no hook. The
+// program stops when stopped is done. Half a second after drained is closed (nil: after
+// stopped is done), Start interrupts running hooks and drops waiting files.
 //
-// userAgent is that of posts. complainOf returns who is told of errors of a kind, by several
-// goroutines at a time, as that of package cli does: those of hooks that fail are one kind,
-// so that they may come in any number; those that tell for how many files nothing was done,
-// which are few, are another. The caller calls Close.
-func (f *Flags) Start(stopped context.Context, drained <-chan struct{}, dir, userAgent string, complainOf func(message string) func(error)) (*Hooks, error) {
-	if f.OnSaved == "" && f.OnSavedURL == "" {
+// Posts have the given user agent. The function complainOf, such as cli.ComplainOf,
+// returns functions that receive errors from several goroutines: one for failed
+// hooks, and one for skipped files. The caller calls Close.
+func (o *Options) Start(stopped context.Context, drained <-chan struct{}, dir, userAgent string, complainOf func(message string) func(error)) (*Hooks, error) {
+	if o.OnSaved == "" && o.OnSavedURL == "" {
 		return nil, nil
 	}
-	if err := f.Check(stopped); err != nil {
+	if err := o.Check(stopped); err != nil {
 		return nil, err
 	}
 	dir, err := filepath.Abs(dir)
@@ -148,24 +155,23 @@ func (f *Flags) Start(stopped context.Context, drained <-chan struct{}, dir, use
 	})
 	onError, onSkipped := complainOf("hook failed"), complainOf("hook skipped files")
 	add := func(name string, do func(context.Context, Saved) error) {
-		h.queues = append(h.queues, &queue{name: name, ctx: h.ctx, do: do, jobs: f.OnSavedJobs, most: maxWaiting, onError: onError, onSkipped: onSkipped})
+		h.queues = append(h.queues, &queue{name: name, ctx: h.ctx, do: do, jobs: o.OnSavedJobs, most: maxWaiting, onError: onError, onSkipped: onSkipped})
 	}
-	if f.OnSaved != "" {
-		add("--on-saved", command{string(f.OnSaved), f.OnSavedTimeout}.run)
+	if o.OnSaved != "" {
+		add("--on-saved", command{string(o.OnSaved), o.OnSavedTimeout}.run)
 	}
-	if f.OnSavedURL != "" {
-		h.client = newClient(f.OnSavedJobs)
-		add("--on-saved-url", post{string(f.OnSavedURL), h.client, userAgent, f.OnSavedTimeout, f.OnSavedRetry}.run)
+	if o.OnSavedURL != "" {
+		h.client = newClient(o.OnSavedJobs)
+		add("--on-saved-url", post{string(o.OnSavedURL), h.client, userAgent, o.OnSavedTimeout, o.OnSavedRetry}.run)
 	}
 	return h, nil
 }
 
 func (h *Hooks) endSoon() { time.AfterFunc(stopTime, func() { h.end(errStopped) }) }
 
-// Close waits until the hooks are done with all files, or as long as the end of the
-// program allows them; if nobody has stopped it, that is half a second from now. It tells
-// of those for which nothing was done. Files that are saved meanwhile, or later, are among
-// these.
+// Close waits for the hooks of all files, as long as the stop of the program allows;
+// without a stop, for half a second. It reports the files that it skipped. Files saved
+// during or after Close are skipped.
 func (h *Hooks) Close() {
 	if h == nil {
 		return
@@ -185,11 +191,10 @@ func (h *Hooks) Close() {
 	}
 }
 
-// Stage has the hooks told of each connection that ends inside of it and has left a
-// file, whole or ERROR, under its number. It stands outside of what saves. Nothing waits
-// for a hook: 10,000 files may wait for each, 5,000 as long as they are ERROR, so
-// that clients who do nothing but fail take no place from others. For those beyond,
-// nothing is done but to tell how many there were. It keeps zero-copy.
+// Stage queues the file of each connection, whole or ERROR. It belongs outside of the
+// stage that saves. It never waits: up to 10,000 files wait for each hook, and ERROR
+// files only while fewer than 5,000 wait, so that failing clients take no place from
+// others. Further files are skipped and reported. Stage keeps zero-copy.
 func (h *Hooks) Stage() stage.Stage {
 	if h == nil {
 		return stage.Chain{}
@@ -209,7 +214,7 @@ func (h *Hooks) ended(c *stage.Conn, err error) {
 	}
 	s.Outcome = stage.OutcomeOf(err, s.Size)
 	if err != nil && !c.Marked {
-		return // what stands under its name, if anything does, is another's
+		return // a file of that name is not from this connection
 	}
 	for _, q := range h.queues {
 		q.add(s)

@@ -75,8 +75,8 @@ func TestHooksAreToldOfWhatTheConnectionHasLeft(t *testing.T) {
 		want  []stage.Outcome
 	}{
 		{"a payload", nil, true, stage.Receive, []stage.Outcome{stage.OutcomeEmpty}},
-		{"ERROR", nil, true, fails, []stage.Outcome{stage.OutcomeIdle}},
-		{"ERROR of a panic", nil, true, stage.HandlerFunc(func(context.Context, *stage.Conn) error { panic("on purpose") }), []stage.Outcome{stage.OutcomePanic}},
+		{"ERROR", nil, true, fails, []stage.Outcome{stage.OutcomeOf(stage.ErrIdle, 0)}},
+		{"ERROR of a panic", nil, true, stage.HandlerFunc(func(context.Context, *stage.Conn) error { panic("on purpose") }), []stage.Outcome{stage.OutcomeOf(stage.ErrPanic, 0)}},
 		{"nothing, on a full disk", full{}, true, fails, nil},
 		{"nothing of a payload, on a full disk", full{}, true, stage.Receive, nil},
 		{"nothing, since it does not get that far", nil, false, fails, nil},
@@ -132,7 +132,7 @@ func TestNothingThatAPeerSaysIsToldUnescaped(t *testing.T) {
 // However many hooks fail, for how many files nothing was done is told apart from that.
 func TestSkippedFilesAreAKindOfTheirOwn(t *testing.T) {
 	kinds := make(map[string]*told)
-	f := Flags{OnSavedURL: "http://host", OnSavedJobs: 1}
+	f := Options{OnSavedURL: "http://host", OnSavedJobs: 1}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	h, err := f.Start(ctx, nil, "/files", "", func(message string) func(error) {
@@ -153,5 +153,5 @@ func TestSkippedFilesAreAKindOfTheirOwn(t *testing.T) {
 	h.end(errStopped)
 	h.Close()
 	kinds["hook failed"].are(t, "--x: 1.file: broken")
-	kinds["hook skipped files"].are(t, "--x: nothing was done for 2 files, from 2.file to 3.file, since the program stops")
+	kinds["hook skipped files"].are(t, "--x: skipped 2 files, from 2.file to 3.file, since the program stops")
 }

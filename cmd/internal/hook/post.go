@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// Waits between attempts begin with firstWait and double up to maxWait, half as much
-	// more or less each.
+	// Waits between attempts start at firstWait and double up to maxWait, with a jitter of
+	// one half.
 	firstWait = time.Second
 	maxWait   = time.Minute
 
-	// maxAnswer is what is read of an answer, so that its connection can be used again.
+	// maxAnswer bounds the part of an answer that is read, to reuse the connection.
 	maxAnswer = 4 << 10
 
-	// descriptorsOfPost: a connection, and one to who knows the host's address.
+	// descriptorsOfPost: a connection to the server, and one to the name server.
 	descriptorsOfPost = 2
 )
 
-// newClient returns a client for some posts at a time. It goes through the proxy that the
-// environment names, as usual, and nowhere that an answer sends it: what is posted is for
-// whom the user has named.
+// newClient returns a client for that many posts at a time. It uses the proxy that the
+// environment names. It follows no redirect: posts are only for the host that the user
+// named.
 func newClient(jobs int) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = jobs
@@ -41,16 +41,16 @@ func newClient(jobs int) *http.Client {
 	}
 }
 
-// post is a URL to which files are told.
+// post posts files to a URL.
 type post struct {
 	url       string
 	client    *http.Client
 	userAgent string
-	timeout   time.Duration // of an attempt
-	retry     time.Duration // in which attempts begin
+	timeout   time.Duration // for an attempt
+	retry     time.Duration // for starting attempts
 }
 
-// message is what is posted.
+// message is the body of a post.
 type message struct {
 	Number  uint64 `json:"number"`
 	Path    string `json:"path"`
@@ -60,9 +60,8 @@ type message struct {
 	Time    string `json:"time"`
 }
 
-// run posts s until there is an answer that takes it (2xx) or that nothing will change,
-// which is all but 429 and 5xx; or ctx is done. So a post may arrive twice, if its answer
-// is lost.
+// run posts s until an answer is final or ctx is done. Answers with status 429 and 5xx
+// are not final. A post can arrive twice, if its answer is lost.
 func (p post) run(ctx context.Context, s Saved) error {
 	body, err := json.Marshal(message{s.Number, s.Path, s.Size, s.Outcome.String(), s.Peer, stamp(s.Time)})
 	if err != nil {
@@ -90,12 +89,12 @@ func (p post) run(ctx context.Context, s Saved) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case tries > 1:
-		return fmt.Errorf("given up after %d attempts: %w", tries, err)
+		return fmt.Errorf("gave up after %d attempts: %w", tries, err)
 	}
 	return err
 }
 
-// attempt posts once. An error does not tell the URL, in which there may be a secret.
+// attempt posts once. Its errors do not show the URL, which may hold a secret.
 func (p post) attempt(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -134,11 +133,10 @@ func withoutURL(err error) error {
 	return err
 }
 
-// retryAfter is how long to wait, as an answer has asked for by seconds or a date (RFC
-// 9110, 10.2.3): never less than is waited at first anyway, and a little longer, so that
-// not all come back at once.
+// retryAfter returns the wait that an answer asks for, in seconds or as a date (RFC 9110,
+// 10.2.3). It is at least firstWait, with a jitter.
 func retryAfter(text string) (d time.Duration, ok bool) {
-	const most = 24 * time.Hour // beyond, it is as good as never
+	const most = 24 * time.Hour // a longer wait makes no difference
 	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
 		d = time.Duration(min(seconds, uint64(most/time.Second))) * time.Second
 	} else if at, err := http.ParseTime(text); err == nil {

@@ -7,31 +7,31 @@ import (
 	"sync"
 )
 
-// queue does one thing for each file, for some at a time, and in the order in which they
-// were added. It has no goroutine while there is nothing to do.
+// queue calls do for each file, in order, for several files at a time. An empty queue has
+// no goroutine.
 type queue struct {
 	name string // the flag, for errors
 	ctx  context.Context
 	do   func(context.Context, Saved) error
 	jobs int
-	most int // how many may wait
+	most int // waiting files
 
-	onError   func(error) // is told of what do returns
-	onSkipped func(error) // of those for which nothing is done
+	onError   func(error) // receives errors of do
+	onSkipped func(error) // receives errors about skipped files
 
 	workers sync.WaitGroup
 	mu      sync.Mutex
 	running int
 	waiting []Saved
 	closed  bool
-	full    skipped // since there was no place, and not yet told
-	late    skipped // since the program has stopped
+	full    skipped // for lack of place, not yet reported
+	late    skipped // by the stop
 }
 
-// skipped are files for which nothing was done.
+// skipped counts skipped files.
 type skipped struct {
 	n           int
-	first, last string // their names
+	first, last string // names
 }
 
 func (k *skipped) add(s Saved) {
@@ -41,7 +41,7 @@ func (k *skipped) add(s Saved) {
 	}
 }
 
-// take returns what there is to tell, once.
+// take returns an error about the skipped files, and resets k.
 func (k *skipped) take(name, why string) error {
 	files := k.first
 	switch k.n {
@@ -52,7 +52,7 @@ func (k *skipped) take(name, why string) error {
 		files = fmt.Sprintf("%d files, from %s to %s,", k.n, k.first, k.last)
 	}
 	*k = skipped{}
-	return fmt.Errorf("%s: nothing was done for %s %s", name, files, why)
+	return fmt.Errorf("%s: skipped %s %s", name, files, why)
 }
 
 // add never waits.
@@ -69,7 +69,7 @@ func (q *queue) add(s Saved) {
 		q.waiting = append(q.waiting, s)
 	default:
 		if q.full.n == 0 {
-			told = fmt.Errorf("%s: too many files wait: nothing is done for some, beginning with %s", q.name, filepath.Base(s.Path))
+			told = fmt.Errorf("%s: too many files wait: skipping files from %s on", q.name, filepath.Base(s.Path))
 		}
 		q.full.add(s)
 	}
@@ -91,7 +91,7 @@ func (q *queue) work(s Saved) {
 	}
 }
 
-// next returns what is to be done next, or false, and then the worker is none any longer.
+// next returns the next file, or false: then the worker ends.
 func (q *queue) next() (s Saved, ok bool) {
 	var told error
 	q.mu.Lock()
@@ -106,9 +106,9 @@ func (q *queue) next() (s Saved, ok bool) {
 		q.waiting = q.waiting[1:]
 	} else {
 		q.running--
-		q.waiting = nil // as large as it has been
+		q.waiting = nil // frees the array
 	}
-	// Not at each place that becomes free, or there would be a line for each file.
+	// Not for each free place, to avoid a report for each file.
 	if len(q.waiting) <= q.most/4 {
 		told = q.full.take(q.name, whyFull)
 	}
@@ -122,7 +122,7 @@ const (
 	whyLate = "since the program stops"
 )
 
-// close waits until everything is done, or ctx is.
+// close waits until the queue is empty, or ctx is done.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true

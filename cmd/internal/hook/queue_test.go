@@ -96,9 +96,9 @@ func TestQueueIsBounded(t *testing.T) {
 		}}
 		q.add(file(1, stage.OutcomeReceived))
 		for n := 2; n <= 9; n++ { // 6 and those after find half of the places taken
-			q.add(file(n, stage.OutcomeIdle))
+			q.add(file(n, stage.OutcomeOf(stage.ErrIdle, 0)))
 		}
-		errs.are(t, "--x: too many files wait: nothing is done for some, beginning with 6.file")
+		errs.are(t, "--x: too many files wait: skipping files from 6.file on")
 		for n := 10; n <= 15; n++ {
 			q.add(file(n, stage.OutcomeEmpty))
 		}
@@ -109,7 +109,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		hold <- struct{}{}
 		synctest.Wait()
-		errs.are(t, "--x: nothing was done for 6 files, from 6.file to 15.file, since too many waited")
+		errs.are(t, "--x: skipped 6 files, from 6.file to 15.file, since too many waited")
 		close(hold)
 		q.close()
 		errs.are(t)
@@ -123,7 +123,7 @@ func TestQueueIsBounded(t *testing.T) {
 func hooks(t *testing.T, errs *told, do func(context.Context, Saved) error) (h *Hooks, stop, drained context.CancelFunc) {
 	stopCtx, stop := context.WithCancel(t.Context())
 	drainCtx, drained := context.WithCancel(t.Context())
-	f := Flags{OnSavedURL: "http://host", OnSavedJobs: 2}
+	f := Options{OnSavedURL: "http://host", OnSavedJobs: 2}
 	h, err := f.Start(stopCtx, drainCtx.Done(), "/files", "", func(string) func(error) { return errs.add })
 	if err != nil {
 		t.Fatal(err)
@@ -153,21 +153,21 @@ func TestAStopGivesHooksHalfASecond(t *testing.T) {
 	}{
 		{"quick", 100 * time.Millisecond, 0, 300 * time.Millisecond, nil},
 		{"slow", time.Hour, 0, stopTime, []string{
-			"--x: 1.file: broken off, since the program stops", "--x: 2.file: broken off, since the program stops",
-			"--x: nothing was done for 4 files, from 3.file to 6.file, since the program stops",
+			"--x: 1.file: interrupted, since the program stops", "--x: 2.file: interrupted, since the program stops",
+			"--x: skipped 4 files, from 3.file to 6.file, since the program stops",
 		}},
 		{"halfway", 300 * time.Millisecond, 0, stopTime, []string{
-			"--x: 3.file: broken off, since the program stops", "--x: 4.file: broken off, since the program stops",
-			"--x: nothing was done for 2 files, from 5.file to 6.file, since the program stops",
+			"--x: 3.file: interrupted, since the program stops", "--x: 4.file: interrupted, since the program stops",
+			"--x: skipped 2 files, from 5.file to 6.file, since the program stops",
 		}},
 		{"drain", time.Second, time.Minute, 3 * time.Second, nil},
 		{"drain that ends", time.Minute, 90 * time.Second, 90*time.Second + stopTime, []string{
-			"--x: 3.file: broken off, since the program stops", "--x: 4.file: broken off, since the program stops",
-			"--x: nothing was done for 2 files, from 5.file to 6.file, since the program stops",
+			"--x: 3.file: interrupted, since the program stops", "--x: 4.file: interrupted, since the program stops",
+			"--x: skipped 2 files, from 5.file to 6.file, since the program stops",
 		}},
 		{"no stop", time.Hour, -1, stopTime, []string{
-			"--x: 1.file: broken off, since the program stops", "--x: 2.file: broken off, since the program stops",
-			"--x: nothing was done for 4 files, from 3.file to 6.file, since the program stops",
+			"--x: 1.file: interrupted, since the program stops", "--x: 2.file: interrupted, since the program stops",
+			"--x: skipped 4 files, from 3.file to 6.file, since the program stops",
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -197,7 +197,7 @@ func TestAStopGivesHooksHalfASecond(t *testing.T) {
 }
 
 func TestNoHooks(t *testing.T) {
-	h, err := new(Flags).Start(t.Context(), nil, "", "", nil)
+	h, err := new(Options).Start(t.Context(), nil, "", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestFlagsAreLookedAt(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	f := Flags{OnSaved: "if true; then"}
+	f := Options{OnSaved: "if true; then"}
 	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "--on-saved") {
 		t.Error(err)
 	}

@@ -10,38 +10,59 @@ import (
 	"time"
 )
 
-// bufferSize is how much a Conn takes that nobody reads.
+// bufferSize is how many unread bytes an end takes by default.
 const bufferSize = 64 << 10
 
-// Conn is one end of a connection. It is safe for concurrent use. Its errors, but for
-// io.EOF, are *net.OpError, and for errors.Is what they are of a *net.TCPConn on Linux:
+// Conn is one end of a TCP connection in memory, as a *net.TCPConn on Linux. It is safe
+// for concurrent use.
 //
-//   - os.ErrDeadlineExceeded once a deadline has passed, also if bytes have arrived;
+// Read returns the bytes of one Write only. Write waits until all bytes are in the peer's
+// receive buffer of 64 KiB. If the peer has closed, Write discards the bytes and returns
+// nil, and the peer resets the connection. Close resets the connection after
+// SetLinger(0), or if received bytes are unread (RFC 2525, 2.17).
+//
+// All errors except io.EOF are *net.OpError around one of these:
+//
+//   - os.ErrDeadlineExceeded once a deadline has passed, even if bytes have arrived;
 //   - net.ErrClosed after Close;
-//   - syscall.ECONNRESET when the peer has reset the connection, once what arrived before
-//     is read. It is told once, by Read or Write, and not if the peer had ended its
-//     stream before: then, and after it, a Read is at the end, and a Write an EPIPE;
-//   - syscall.EPIPE of a Write after CloseWrite.
-type Conn struct {
+//   - syscall.ECONNRESET after a reset, once, from Read or Write, after the bytes that
+//     arrived before. Later, or if the peer had ended its stream, Read returns io.EOF
+//     and Write EPIPE;
+//   - syscall.EPIPE from Write after CloseWrite;
+//   - syscall.ENOTCONN from CloseWrite after a reset.
+type Conn interface {
+	net.Conn
+
+	// CloseWrite ends the stream to the peer, which can still write.
+	CloseWrite() error
+
+	// SetLinger makes Close reset the connection if sec is 0.
+	SetLinger(sec int) error
+
+	// SetReadBuffer sets the size of the receive buffer in bytes, at least 1.
+	SetReadBuffer(bytes int) error
+}
+
+// conn is a [Conn]. The mutex of the link guards the fields from arrived on.
+type conn struct {
 	link          *link
-	peer          *Conn
+	peer          *conn
 	local, remote net.Addr
 
-	// All that follows is guarded by the link.
-	arrived   [][]byte // and not read, each of one Write
-	unread    int      // so many bytes
-	room      int      // for so many
-	ended     bool     // by CloseWrite
+	arrived   [][]byte // unread, one element per Write
+	unread    int      // bytes in arrived
+	room      int      // size of the receive buffer
+	ended     bool     // CloseWrite was called
 	peerEnded bool
 	closed    bool
-	abrupt    bool  // a Close resets
+	abrupt    bool  // Close resets
 	reset     bool  // by the peer
-	untold    error // the reset, until it has been told
+	resetErr  error // until Read or Write has returned it
 	reading   deadline
 	writing   deadline
 }
 
-// link is what both ends have in common. changed is broadcast at each change.
+// link is the state that both ends share. Every change broadcasts changed.
 type link struct {
 	mu      sync.Mutex
 	changed sync.Cond
@@ -57,36 +78,33 @@ var (
 	clientAddr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.2:49152"))
 )
 
-// Pair returns the two ends of a connection. Their addresses are *net.TCPAddr in a
-// network that is for documentation (RFC 5737).
-func Pair() (server, client *Conn) { return PairOf(serverAddr, clientAddr) }
+// Pair returns the two ends of a connection. Their addresses are *net.TCPAddr in the
+// networks for documentation (RFC 5737).
+func Pair() (server, client Conn) { return PairOf(serverAddr, clientAddr) }
 
 // PairOf returns the two ends of a connection between these addresses.
-func PairOf(server, client net.Addr) (serverEnd, clientEnd *Conn) {
+func PairOf(server, client net.Addr) (serverEnd, clientEnd Conn) { return pair(server, client) }
+
+func pair(server, client net.Addr) (*conn, *conn) {
 	l := new(link)
 	l.changed.L = &l.mu
-	s := &Conn{link: l, local: server, remote: client, room: bufferSize}
-	c := &Conn{link: l, local: client, remote: server, room: bufferSize, peer: s}
+	s := &conn{link: l, local: server, remote: client, room: bufferSize}
+	c := &conn{link: l, local: client, remote: server, room: bufferSize, peer: s}
 	s.peer = c
 	return s, c
 }
 
-// LocalAddr returns the address of this end.
-func (c *Conn) LocalAddr() net.Addr { return c.local }
+func (c *conn) LocalAddr() net.Addr  { return c.local }
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
-// RemoteAddr returns the address of the peer.
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
-
-func (c *Conn) failed(op string, err error) error {
+func (c *conn) failed(op string, err error) error {
 	if errno, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, errno)
 	}
 	return &net.OpError{Op: op, Net: c.local.Network(), Source: c.local, Addr: c.remote, Err: err}
 }
 
-// Read waits until bytes have arrived and returns those of one Write of the peer, as
-// many as p has room for.
-func (c *Conn) Read(p []byte) (int, error) {
+func (c *conn) Read(p []byte) (int, error) {
 	defer c.link.lock()()
 	for {
 		switch {
@@ -104,8 +122,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 			c.unread -= n
 			c.link.changed.Broadcast()
 			return n, nil
-		case c.untold != nil:
-			return 0, c.tell("read")
+		case c.resetErr != nil:
+			return 0, c.reportReset("read")
 		case c.peerEnded || c.reset:
 			return 0, io.EOF
 		}
@@ -113,17 +131,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// tell tells the reset.
-func (c *Conn) tell(op string) error {
-	err := c.untold
-	c.untold = nil
+// reportReset returns the reset as the error of op, once.
+func (c *conn) reportReset(op string) error {
+	err := c.resetErr
+	c.resetErr = nil
 	return c.failed(op, err)
 }
 
-// Write waits until all of p has arrived at the peer, whose buffer has room for 64 KiB
-// unless [Conn.SetReadBuffer] has changed that. If the peer has closed, what is written
-// is lost, without an error, and has the peer reset the connection.
-func (c *Conn) Write(p []byte) (n int, err error) {
+func (c *conn) Write(p []byte) (n int, err error) {
 	defer c.link.lock()()
 	for {
 		switch {
@@ -133,8 +148,8 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			return n, c.failed("write", os.ErrDeadlineExceeded)
 		case n == len(p) && (n > 0 || !c.reset && !c.ended):
 			return n, nil
-		case c.untold != nil:
-			return n, c.tell("write")
+		case c.resetErr != nil:
+			return n, c.reportReset("write")
 		case c.reset || c.ended:
 			return n, c.failed("write", syscall.EPIPE)
 		case c.peer.closed:
@@ -152,21 +167,19 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// breakOff has c find that its peer has reset the connection.
-func (c *Conn) breakOff() {
+// breakOff makes c see a reset by its peer.
+func (c *conn) breakOff() {
 	if c.reset || c.closed {
 		return
 	}
 	c.reset = true
 	if !c.peerEnded {
-		c.untold = syscall.ECONNRESET
+		c.resetErr = syscall.ECONNRESET
 	}
 	c.link.changed.Broadcast()
 }
 
-// CloseWrite ends the stream of this end: the peer is at its end when it has read all
-// that was written. After a reset it is a syscall.ENOTCONN.
-func (c *Conn) CloseWrite() error {
+func (c *conn) CloseWrite() error {
 	defer c.link.lock()()
 	switch {
 	case c.closed:
@@ -179,9 +192,7 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// SetLinger has a Close reset the connection if sec is 0, and otherwise not, unless
-// bytes have arrived that nobody has read.
-func (c *Conn) SetLinger(sec int) error {
+func (c *conn) SetLinger(sec int) error {
 	defer c.link.lock()()
 	if c.closed {
 		return c.failed("set", net.ErrClosed)
@@ -190,9 +201,7 @@ func (c *Conn) SetLinger(sec int) error {
 	return nil
 }
 
-// SetReadBuffer has this end take so many bytes, at least 1, that nobody reads, before
-// writes of the peer wait.
-func (c *Conn) SetReadBuffer(bytes int) error {
+func (c *conn) SetReadBuffer(bytes int) error {
 	defer c.link.lock()()
 	if c.closed {
 		return c.failed("set", net.ErrClosed)
@@ -202,10 +211,7 @@ func (c *Conn) SetReadBuffer(bytes int) error {
 	return nil
 }
 
-// Close closes this end. The peer sees the end of the stream, or a reset: after
-// SetLinger(0), and, as of TCP on Linux, if bytes have arrived that nobody has read
-// (RFC 2525, 2.17).
-func (c *Conn) Close() error {
+func (c *conn) Close() error {
 	defer c.link.lock()()
 	if c.closed {
 		return c.failed("close", net.ErrClosed)
@@ -214,7 +220,7 @@ func (c *Conn) Close() error {
 	c.reading.set(c.link, time.Time{})
 	c.writing.set(c.link, time.Time{})
 	switch {
-	case c.reset: // the peer knows
+	case c.reset: // by the peer itself
 	case c.abrupt || c.unread > 0:
 		c.peer.breakOff()
 	default:
@@ -225,16 +231,11 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// SetDeadline sets both deadlines.
-func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(t, &c.reading, &c.writing) }
+func (c *conn) SetDeadline(t time.Time) error      { return c.setDeadlines(t, &c.reading, &c.writing) }
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.setDeadlines(t, &c.reading) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, &c.writing) }
 
-// SetReadDeadline sets the time from which Read fails; the zero time means never.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(t, &c.reading) }
-
-// SetWriteDeadline sets the time from which Write fails; the zero time means never.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(t, &c.writing) }
-
-func (c *Conn) setDeadlines(t time.Time, deadlines ...*deadline) error {
+func (c *conn) setDeadlines(t time.Time, deadlines ...*deadline) error {
 	defer c.link.lock()()
 	if c.closed {
 		return c.failed("set", net.ErrClosed)
@@ -245,7 +246,7 @@ func (c *Conn) setDeadlines(t time.Time, deadlines ...*deadline) error {
 	return nil
 }
 
-// deadline is a time at which those who wait are woken.
+// deadline wakes all waiting calls at a time.
 type deadline struct {
 	at    time.Time
 	timer *time.Timer
@@ -266,5 +267,3 @@ func (d *deadline) set(l *link, t time.Time) {
 }
 
 func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
-
-var _ net.Conn = (*Conn)(nil)

@@ -16,22 +16,15 @@ import (
 	"time"
 )
 
-// conn is what a Conn and a *net.TCPConn have in common.
-type conn interface {
-	net.Conn
-	CloseWrite() error
-	SetLinger(sec int) error
-}
-
 var networks = []struct {
 	name string
-	pair func(t *testing.T) (a, b conn)
+	pair func(t *testing.T) (a, b Conn)
 }{
-	{"in memory", func(*testing.T) (a, b conn) {
+	{"in memory", func(*testing.T) (a, b Conn) {
 		s, c := Pair()
 		return s, c
 	}},
-	{"over TCP", func(t *testing.T) (a, b conn) {
+	{"over TCP", func(t *testing.T) (a, b Conn) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +40,7 @@ var networks = []struct {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		return s.(conn), c.(conn)
+		return s.(Conn), c.(Conn)
 	}},
 }
 
@@ -71,8 +64,8 @@ func word(err error) string {
 
 // What is done at one end, one after the other, and what it has come to at that end
 // and at the other, has to be the same as over TCP on Linux, from where it is taken.
-func TestAConnIsAsOneOfTCP(t *testing.T) {
-	read := func(c conn) string {
+func TestConn(t *testing.T) {
+	read := func(c Conn) string {
 		buf := make([]byte, 16)
 		n, err := c.Read(buf)
 		if n > 0 {
@@ -80,16 +73,16 @@ func TestAConnIsAsOneOfTCP(t *testing.T) {
 		}
 		return word(err)
 	}
-	write := func(c conn) string { _, err := c.Write([]byte("x")); return word(err) }
-	halfClose := func(c conn) string { return word(c.CloseWrite()) }
-	closes := func(c conn) string { return word(c.Close()) }
-	resets := func(c conn) string { c.SetLinger(0); return word(c.Close()) }
-	past := func(c conn) string { return word(c.SetDeadline(time.Unix(1, 0))) }
-	never := func(c conn) string { return word(c.SetDeadline(time.Time{})) }
-	linger := func(c conn) string { return word(c.SetLinger(-1)) }
+	write := func(c Conn) string { _, err := c.Write([]byte("x")); return word(err) }
+	halfClose := func(c Conn) string { return word(c.CloseWrite()) }
+	closes := func(c Conn) string { return word(c.Close()) }
+	resets := func(c Conn) string { c.SetLinger(0); return word(c.Close()) }
+	past := func(c Conn) string { return word(c.SetDeadline(time.Unix(1, 0))) }
+	never := func(c Conn) string { return word(c.SetDeadline(time.Time{})) }
+	linger := func(c Conn) string { return word(c.SetLinger(-1)) }
 	type act struct {
 		end  string // "a" or "b"
-		do   func(conn) string
+		do   func(Conn) string
 		want string
 	}
 	tests := []struct {
@@ -144,7 +137,7 @@ func TestAConnIsAsOneOfTCP(t *testing.T) {
 	}
 }
 
-func TestWhoWritesDecidesHowAStreamIsCut(t *testing.T) {
+func TestConnPieces(t *testing.T) {
 	a, b := Pair()
 	Peer{Say("one", "", "three"), HalfClose}.Play(Cut(a, 4, 0))
 	var got []string
@@ -160,7 +153,7 @@ func TestWhoWritesDecidesHowAStreamIsCut(t *testing.T) {
 	}
 }
 
-func TestAPeerThatNeverReadsHoldsTheWriterUp(t *testing.T) {
+func TestConnFullBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := Pair()
 		b.SetReadBuffer(10)
@@ -183,17 +176,17 @@ func TestAPeerThatNeverReadsHoldsTheWriterUp(t *testing.T) {
 }
 
 // Whoever waits, for whatever, learns of a change.
-func TestAChangeEndsTheWait(t *testing.T) {
+func TestConnWait(t *testing.T) {
 	changes := map[string]struct {
-		do          func(here, there *Conn)
+		do          func(here, there Conn)
 		read, write string
 	}{
-		"a deadline":              {func(here, _ *Conn) { here.SetDeadline(time.Now().Add(time.Hour)) }, "late", "late"},
-		"a deadline in the past":  {func(here, _ *Conn) { here.SetDeadline(time.Unix(1, 0)) }, "late", "late"},
-		"one that is moved":       {func(here, _ *Conn) { here.SetDeadline(time.Now().Add(time.Hour)); here.SetDeadline(time.Now()) }, "late", "late"},
-		"a close":                 {func(here, _ *Conn) { here.Close() }, "closed", "closed"},
-		"a reset":                 {func(_, there *Conn) { Reset(there) }, "reset", "broken pipe"}, // whoever asks first is told
-		"a reset and no deadline": {func(here, there *Conn) { here.SetDeadline(time.Time{}); Reset(there) }, "reset", "broken pipe"},
+		"a deadline":              {func(here, _ Conn) { here.SetDeadline(time.Now().Add(time.Hour)) }, "late", "late"},
+		"a deadline in the past":  {func(here, _ Conn) { here.SetDeadline(time.Unix(1, 0)) }, "late", "late"},
+		"one that is moved":       {func(here, _ Conn) { here.SetDeadline(time.Now().Add(time.Hour)); here.SetDeadline(time.Now()) }, "late", "late"},
+		"a close":                 {func(here, _ Conn) { here.Close() }, "closed", "closed"},
+		"a reset":                 {func(_, there Conn) { Reset(there) }, "reset", "broken pipe"}, // whoever asks first is told
+		"a reset and no deadline": {func(here, there Conn) { here.SetDeadline(time.Time{}); Reset(there) }, "reset", "broken pipe"},
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
@@ -218,7 +211,7 @@ func TestAChangeEndsTheWait(t *testing.T) {
 	}
 }
 
-func TestAReadAllocatesNothing(t *testing.T) {
+func TestConnAllocations(t *testing.T) {
 	a, b := Pair()
 	a.Write(make([]byte, 2000))
 	buf := make([]byte, 1)
@@ -231,12 +224,12 @@ func TestAReadAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestManyMayUseAConnAtATime(t *testing.T) {
+func TestConnConcurrentUse(t *testing.T) {
 	a, b := Pair()
 	a.SetReadBuffer(100)
 	b.SetReadBuffer(100)
 	const writers, each = 8, 5000
-	for _, c := range [][2]*Conn{{a, b}, {b, a}} {
+	for _, c := range [][2]Conn{{a, b}, {b, a}} {
 		var got bytes.Buffer
 		var writing, reading sync.WaitGroup
 		for i := range writers {

@@ -1,12 +1,10 @@
-// Package memnet is a network in memory, for tests of what is done on connections:
-// the two ends of one ([Pair]), a [Listener] to which connections can be made, and a
-// [Peer] that does on its end what a list of steps says.
+// Package memnet is a network in memory for tests: connections ([Pair]), a [Listener], and
+// a [Peer] that takes a list of steps on its end of a connection.
 //
-// A [Conn] is as a TCP connection is where net.Pipe is not. A write does not wait for
-// its reader, one direction can end before the other, and a connection can be reset;
-// errors are those that Linux has. Nothing in it is left to chance: a byte has arrived
-// when the Write of it returns, and a Read returns bytes of one Write only, so that who
-// writes decides how a stream is cut.
+// A [Conn] behaves as a TCP connection on Linux, unlike net.Pipe: a write does not wait
+// for its reader, each direction ends by itself, and a connection can be reset. The
+// result is deterministic: bytes have arrived when Write returns, and Read returns bytes
+// of one Write only, so the writer decides how a stream is split.
 //
 //	server, client := memnet.Pair()
 //	end := memnet.Peer{
@@ -17,11 +15,8 @@
 //		t.Error(err)
 //	}
 //
-// Whatever waits here does so durably in the sense of testing/synctest, so that in a
-// bubble an hour takes no time. Connections are to be used in the bubble in which they
-// were made. Nothing has a goroutine of its own but [Peer.Start], and nothing has to be
-// closed to be freed.
+// Every wait is durable in the sense of testing/synctest. Use a connection only in the
+// bubble that made it. Only [Peer.Start] starts a goroutine, and no value needs a Close.
 //
-// The package imports the standard library only, and knows nothing of package
-// transport or stage.
+// The package imports the standard library only.
 package memnet

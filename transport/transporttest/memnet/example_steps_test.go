@@ -34,8 +34,8 @@ func ExampleStep() {
 				memnet.Pause(time.Minute),
 				memnet.Say("hel", "lo\n"),
 				memnet.HearNothing(time.Minute),
-				func(c net.Conn) error { return c.(*memnet.Conn).SetLinger(0) },
-				memnet.Close,
+				func(c net.Conn) error { return c.(memnet.Conn).SetLinger(0) },
+				net.Conn.Close,
 			}.Start(client)
 			io.WriteString(server, "welcome\n")
 			io.WriteString(server, "go on\n")
@@ -63,18 +63,10 @@ func ExampleCut() {
 func ExampleGather() {
 	server, client := memnet.Pair()
 	g := memnet.Gather(client)
-	memnet.Peer{memnet.Say("a", "b", "c"), memnet.Close}.Play(g)
+	memnet.Peer{memnet.Say("a", "b", "c"), net.Conn.Close}.Play(g)
 	n, err := server.Read(make([]byte, 64))
 	fmt.Println(n, err)
 	// Output: 3 <nil>
-}
-
-func ExampleClose() {
-	server, client := memnet.Pair()
-	memnet.Close(client)
-	_, err := server.Read(make([]byte, 1))
-	fmt.Println(err)
-	// Output: EOF
 }
 
 // A peer that has said all goes on listening.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/accio-go/accio/transport/transporttest/memnet"
@@ -42,18 +41,16 @@ func ExamplePeer() {
 	// <nil>
 }
 
-// A listener that is out of descriptors.
+// A connection can be written to before it is accepted.
 func ExampleListener() {
 	ln := memnet.Listen(10)
-	ln.Dial(context.Background())
+	client, _ := ln.Dial(context.Background())
+	fmt.Fprintln(client, "hello")
 
-	ln.FailIf(func() error { return syscall.EMFILE })
-	_, err := ln.Accept()
-	fmt.Println(err)
-	ln.FailIf(nil)
 	conn, err := ln.Accept()
 	fmt.Println(conn.RemoteAddr(), err)
+	fmt.Println(memnet.Hear("hello\n")(conn))
 	// Output:
-	// accept tcp 192.0.2.1:5000: too many open files
 	// 192.0.2.2:49152 <nil>
+	// <nil>
 }

@@ -10,20 +10,18 @@ import (
 	"time"
 )
 
-// Step is one thing that a [Peer] does on its end of a connection. Any function of
-// this kind can be one.
+// Step is one action of a [Peer] on its end of a connection, such as net.Conn.Close.
 type Step func(c net.Conn) error
 
-// Peer is one side of a conversation, step by step. It works on any net.Conn.
+// Peer is the list of steps that one side of a conversation takes, on any net.Conn.
 //
 //	memnet.Peer{memnet.Say("half of "), memnet.Pause(time.Minute), memnet.Reset}
 //
-// A peer that never reads is one that does not hear, on a connection with a small
-// buffer ([Conn.SetReadBuffer]).
+// A peer without a step that reads, on a [Conn] with a small receive buffer, makes the
+// other side's writes wait.
 type Peer []Step
 
-// Play takes the steps on c, up to the first that fails. It does not close c, but for a
-// step that does.
+// Play takes the steps on c, up to the first that fails. It does not close c itself.
 func (p Peer) Play(c net.Conn) error {
 	for i, step := range p {
 		if err := step(c); err != nil {
@@ -33,8 +31,8 @@ func (p Peer) Play(c net.Conn) error {
 	return nil
 }
 
-// Start plays on a goroutine of its own. end waits for that, and is to be called; it
-// returns what Play has.
+// Start calls Play on a new goroutine. The caller must call end, which waits for Play and
+// returns its error.
 func (p Peer) Start(c net.Conn) (end func() error) {
 	var err error
 	done := make(chan struct{})
@@ -48,7 +46,7 @@ func (p Peer) Start(c net.Conn) (end func() error) {
 	}
 }
 
-// Say sends each piece in a write of its own.
+// Say writes each piece with one Write.
 func Say(pieces ...string) Step {
 	return func(c net.Conn) error {
 		for _, s := range pieces {
@@ -60,8 +58,7 @@ func Say(pieces ...string) Step {
 	}
 }
 
-// Hear expects exactly these words, however they are cut, and takes nothing that comes
-// after them.
+// Hear expects exactly these words, in any number of pieces. It reads nothing after them.
 func Hear(words string) Step {
 	return func(c net.Conn) error {
 		got := make([]byte, len(words))
@@ -78,7 +75,7 @@ func Hear(words string) Step {
 	}
 }
 
-// HearAtOnce expects these words in one piece, and nothing with them.
+// HearAtOnce expects one Read to return exactly these words.
 func HearAtOnce(words string) Step {
 	return func(c net.Conn) error {
 		buf := make([]byte, len(words)+1)
@@ -90,8 +87,8 @@ func HearAtOnce(words string) Step {
 	}
 }
 
-// HearNothing expects that nothing comes for so long, and no end either. It leaves no
-// read deadline.
+// HearNothing expects neither bytes nor the end of the stream for d. It clears the read
+// deadline.
 func HearNothing(d time.Duration) Step {
 	return func(c net.Conn) error {
 		c.SetReadDeadline(time.Now().Add(d))
@@ -104,7 +101,7 @@ func HearNothing(d time.Duration) Step {
 	}
 }
 
-// Pause does nothing for d: it is for a bubble of testing/synctest.
+// Pause sleeps for d. Use it in a bubble of testing/synctest.
 func Pause(d time.Duration) Step {
 	return func(net.Conn) error {
 		time.Sleep(d)
@@ -112,8 +109,7 @@ func Pause(d time.Duration) Step {
 	}
 }
 
-// HalfClose ends the peer's stream, by CloseWrite; it goes on listening. On a
-// connection that has none, it closes.
+// HalfClose calls CloseWrite, or Close if c has no CloseWrite.
 func HalfClose(c net.Conn) error {
 	if h, ok := c.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
@@ -121,20 +117,16 @@ func HalfClose(c net.Conn) error {
 	return c.Close()
 }
 
-// Close closes the connection.
-func Close(c net.Conn) error { return c.Close() }
-
-// Reset breaks the connection off, where it knows a reset.
+// Reset closes c with a reset, if c has SetLinger.
 func Reset(c net.Conn) error {
 	setLinger(c, 0)
 	return c.Close()
 }
 
-// Fin waits until the other side closes, and expects that to be orderly, and no word
-// before.
+// Fin expects the end of the stream, with no bytes before it.
 func Fin(c net.Conn) error { return ends(c, io.EOF, "an orderly close (FIN)") }
 
-// Rst waits until the other side closes, and expects a reset, and no word before.
+// Rst expects a reset, with no bytes before it.
 func Rst(c net.Conn) error { return ends(c, syscall.ECONNRESET, "a reset (RST)") }
 
 func ends(c net.Conn, want error, how string) error {
@@ -149,9 +141,8 @@ func ends(c net.Conn, want error, how string) error {
 	return nil
 }
 
-// Cut returns c with each write cut into pieces of at most size bytes, size > 0, which are
-// written with a pause in between: with 1 and a second, a peer that sends a byte a
-// second. A pause of more than 0 is for a bubble of testing/synctest.
+// Cut returns c with each Write split into pieces of at most size bytes, size > 0, and a
+// pause between pieces. Use a pause over 0 in a bubble of testing/synctest.
 func Cut(c net.Conn, size int, pause time.Duration) net.Conn { return &cut{c, size, pause} }
 
 type cut struct {
@@ -183,9 +174,8 @@ func setLinger(c net.Conn, sec int) error {
 	return nil
 }
 
-// Gather returns c with what is written held back until a Read, a CloseWrite or a Close
-// of it: what a peer says without waiting for an answer comes in one piece then. It is
-// for one goroutine.
+// Gather returns c with writes held back until a Read, CloseWrite or Close, which sends
+// them in one piece. It is not safe for concurrent use.
 func Gather(c net.Conn) net.Conn { return &gathered{Conn: c} }
 
 type gathered struct {

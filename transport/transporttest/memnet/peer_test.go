@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestSteps(t *testing.T) {
+func TestPeer(t *testing.T) {
 	tests := []struct {
 		name  string
 		peer  Peer   // on one end
@@ -26,12 +26,12 @@ func TestSteps(t *testing.T) {
 		{"hears more with it", Peer{HearAtOnce("hello")}, Peer{Say("hello!")}, `heard "hello!" in one piece`},
 		{"hears nothing", Peer{HearNothing(time.Hour), HearNothing(time.Hour)}, nil, ""},
 		{"hears something", Peer{HearNothing(time.Hour)}, Peer{Say("x")}, `heard "x", want nothing`},
-		{"hears the end", Peer{HearNothing(time.Hour)}, Peer{Close}, "EOF"},
+		{"hears the end", Peer{HearNothing(time.Hour)}, Peer{net.Conn.Close}, "EOF"},
 		{"expects an orderly close, and sees a reset", Peer{Fin}, Peer{Reset}, "want an orderly close"},
-		{"expects a reset, and sees an orderly close", Peer{Rst}, Peer{Close}, "want a reset"},
-		{"expects an end, and hears a word", Peer{Fin}, Peer{Say("x"), Close}, `heard "x", want an orderly close`},
-		{"says nothing any more", Peer{Close, Say("x")}, nil, "step 2 of 2"},
-		{"goes on after its end", Peer{HalfClose, Hear("x"), Fin, Close}, Peer{Say("x"), HalfClose}, ""},
+		{"expects a reset, and sees an orderly close", Peer{Rst}, Peer{net.Conn.Close}, "want a reset"},
+		{"expects an end, and hears a word", Peer{Fin}, Peer{Say("x"), net.Conn.Close}, `heard "x", want an orderly close`},
+		{"says nothing any more", Peer{net.Conn.Close, Say("x")}, nil, "step 2 of 2"},
+		{"goes on after its end", Peer{HalfClose, Hear("x"), Fin, net.Conn.Close}, Peer{Say("x"), HalfClose}, ""},
 		{"does something of its own", Peer{func(net.Conn) error { return os.ErrExist }}, nil, "already exists"},
 	}
 	for _, test := range tests {
@@ -50,7 +50,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-func TestAPeerMayBeSlow(t *testing.T) {
+func TestCutPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := Pair()
 		start := time.Now()
@@ -71,7 +71,7 @@ func TestAPeerMayBeSlow(t *testing.T) {
 	})
 }
 
-func TestStepsWorkOnOtherConnections(t *testing.T) {
+func TestPeerOverPipe(t *testing.T) {
 	a, b := net.Pipe()
 	end := Peer{Say("x"), HalfClose}.Start(Cut(a, 1, 0))
 	if err := (Peer{Hear("x"), Fin, Reset}).Play(b); err != nil {
@@ -85,11 +85,11 @@ func TestStepsWorkOnOtherConnections(t *testing.T) {
 	}
 }
 
-func TestWhatIsGatheredComesInOnePiece(t *testing.T) {
+func TestGather(t *testing.T) {
 	tests := map[string]Peer{
 		"when the peer listens":   {Say("one", "two"), Hear("x")},
 		"when it ends its stream": {Say("one"), Say("two"), HalfClose},
-		"when it closes":          {Say("one", "two"), Close},
+		"when it closes":          {Say("one", "two"), net.Conn.Close},
 		"when it resets":          {Say("one", "two"), Reset},
 	}
 	for name, peer := range tests {

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package stage
-
-func backlog(any) int { return -1 }
