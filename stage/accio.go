@@ -9,7 +9,7 @@ const (
 )
 
 // Accio is the server's half of the handshake of the Accio protocol. The client's half is
-// Accio.Mirror(). It must not be changed.
+// Accio.Mirror(). Do not change it.
 var Accio = Script{
 	Steps: []Step{
 		{Send: accioGreeting}, {Expect: accioConfirm},

@@ -5,10 +5,10 @@ import (
 	"strconv"
 )
 
-// AddrString returns an address to show to people or to pass to programs: addr.String(), or
-// the empty string if addr is nil, escaped as strconv.Quote does, without the quotes. So it is
-// one line of printable characters even if a client has chosen the address, as behind a
-// proxy that reports Unix sockets. IP addresses are never changed.
+// AddrString returns addr.String() for people and programs, escaped as by strconv.Quote but
+// without the quotes. It returns an empty string if addr is nil. The result is one line of
+// printable characters, even if a client chose the address, such as the Unix socket that a
+// proxy reports. IP addresses never change.
 func AddrString(addr net.Addr) string {
 	if addr == nil {
 		return ""

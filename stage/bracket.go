@@ -7,19 +7,20 @@ import (
 )
 
 // Bracket is a [Stage] that acts before the handler inside it and after, and does nothing
-// in between. Brackets that follow each other in a chain are called one after the other and
-// not nested, so a long chain takes no more stack than a short one. All stages of this
-// package are Brackets, except [Recover].
+// in between. A chain calls Brackets that follow each other in turn, not nested, so a long
+// chain takes no more stack than a short one. All stages of this package are Brackets,
+// except [Recover].
 //
-// The Bracket is called before the handler inside, once for each connection. If it returns
-// an error, the handler inside is not called, and after is not called either: the Bracket
-// gives back itself what it holds by then. io.EOF means that the connection is done, and is
-// nil to the stages outside. Otherwise after, unless it is nil, is called once with the
-// result of the handler inside, and returns the result of this stage: err, unless it has
-// reason to change it. While a panic passes, after is called with an [ErrPanic], and its
-// result is lost.
+// The chain calls the Bracket before the handler inside, once for each connection. If it
+// returns an error, the chain calls neither the handler inside nor after: the Bracket
+// releases its resources itself. io.EOF means that the connection is done, and is nil to
+// the stages outside. Otherwise the chain calls after, unless it is nil, once with the
+// result of the handler inside. after returns the result of this stage: err, unless it has
+// reason to change it. While a panic passes, the chain calls after with an [ErrPanic], and
+// ignores its result.
 //
-// ctx is that of the connection. A stage that passes another one on is not a Bracket.
+// ctx is the context of the connection. A stage that passes on another context is not
+// a Bracket.
 type Bracket func(ctx context.Context, c *Conn) (after func(err error) error, err error)
 
 // Wrap puts b around next.
@@ -55,7 +56,7 @@ func (b *brackets) Serve(ctx context.Context, c *Conn) error {
 	return c.leave(outside, b.next.Serve(ctx, c))
 }
 
-// leave calls the after functions down to those of the stages outside, the innermost first.
+// leave calls all after functions but the first outside ones, the innermost first.
 func (c *Conn) leave(outside int, err error) error {
 	for len(c.after) > outside {
 		err = c.pop()(err)
@@ -63,7 +64,8 @@ func (c *Conn) leave(outside int, err error) error {
 	return err
 }
 
-// unwind does the same while a panic or a runtime.Goexit passes. Otherwise none are left.
+// unwind does the same while a panic or a runtime.Goexit passes. Otherwise no function is
+// left.
 func (c *Conn) unwind(outside int) {
 	if len(c.after) <= outside {
 		return

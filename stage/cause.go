@@ -5,10 +5,9 @@ import (
 	"fmt"
 )
 
-// Why a connection ended. A chain returns nil for a connection that ended as it should, and
-// otherwise an error that is one of these for errors.Is. The error beneath, such as a
-// syscall.Errno, is within reach of errors.Is and errors.As. Each cause is decided where the
-// failure happens; no text of an error is ever read.
+// Causes of the end of a connection. A chain returns nil for a connection that ended as it
+// should, and otherwise an error that wraps one of these. errors.Is and errors.As also find
+// the error beneath, such as a syscall.Errno.
 var (
 	// ErrIdle: the client sent nothing for longer than [Idle] allows.
 	ErrIdle = errors.New("peer is silent")
@@ -70,7 +69,8 @@ type limitError struct{ text string }
 func (e *limitError) Error() string        { return e.text }
 func (e *limitError) Is(target error) bool { return target == ErrLimit }
 
-// errUnwinding is how a connection ends while a panic passes through its stages.
+// errUnwinding is the error of a connection while a panic passes through its
+// stages.
 var errUnwinding = fmt.Errorf("%w while the connection was served", ErrPanic)
 
 // ErrorMark stands for a failed connection in place of its payload (the Mark of [Save]) or of

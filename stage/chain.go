@@ -4,11 +4,11 @@ import "context"
 
 // Handler serves a connection. It returns nil if the connection ended as it should: the
 // client's stream is at its end and all of the payload is in c.Out, so that stages outside
-// may commit it. Otherwise it returns why the connection ended, as an error for errors.Is
-// (see [ErrIdle] and the others beside it).
+// may commit it. Otherwise it returns an error that wraps a cause (see [ErrIdle] and the
+// others beside it).
 //
-// It closes neither the connection nor the sink of c.Out. c is its own until it returns;
-// everything it has started is over by then, goroutines included.
+// It closes neither the connection nor the sink of c.Out. It owns c until it returns.
+// The goroutines that it starts end before that.
 //
 // It returns soon after ctx is cancelled. Reads of c.In and writes to c.Reply end by
 // themselves then, with [ErrShutdown]. A Handler that waits for something else waits for ctx
@@ -25,33 +25,33 @@ type HandlerFunc func(ctx context.Context, c *Conn) error
 // Serve calls f.
 func (f HandlerFunc) Serve(ctx context.Context, c *Conn) error { return f(ctx, c) }
 
-// Stage is middleware: one thing that happens on a connection, wrapped around what happens
-// next. Most stages are made by a [Bracket].
+// Stage is middleware: it wraps one action on a connection around the next handler. Most
+// stages are made by a [Bracket].
 //
 // The Handler that Wrap returns may talk to the client before it calls next. It may replace
 // c.In, c.Reply and c.Out: by a reader or writer of its own to see the bytes, or by a [Gate]
-// to count or limit them without losing zero-copy. It may call next or not, and act on the
-// result of next, which it passes on unless it has reason to change it.
+// to count or limit them without losing zero-copy. It may act on the result of next, and
+// returns it unless it has reason to change it.
 //
 // Wrap is called once, when the chain is put together. It panics if the fields of the Stage
 // make no sense, since that is a fault in the program. The fields do not change after that.
 // Many goroutines call the Handler at the same time: it keeps the state of a connection in
-// its call, and guards what connections share.
+// local variables, and guards shared state.
 //
 // A [Chain] enters its stages from the outermost to the innermost, and leaves them the other
-// way round. Each stage finds In, Reply and Out as the stages outside have left them, and
-// changes them before it calls next, for the stages inside only. So bytes from the client
-// pass the outer stage's reader first, and bytes to the sink pass the inner stage's writer
-// first. A stage that sets a sink calls [Conn.SetSink]. A [Gate] that a stage outside has put
-// in front of c.Out then stays in front of the new sink; a writer of its own is lost.
+// way round. Each stage gets In, Reply and Out from the stages outside, and changes them
+// before it calls next, for the stages inside only. So bytes from the client pass the outer
+// stage's reader first, and bytes to the sink pass the inner stage's writer first. A stage
+// that sets a sink calls [Conn.SetSink]. A [Gate] that a stage outside has put in front of
+// c.Out then stays in front of the new sink; a writer of its own is lost.
 //
-// A stage calls next once or not at all (a stage of frames calls it for each frame). An error
-// of its own ends the connection, and the stages outside act on it. It wraps the cause that
-// it is for errors.Is, such as [ErrProtocol]; an error without a cause is taken for a fault
-// of the program ([OutcomeFailed]). If next panics, the stage gives back what it holds and
-// lets the panic pass.
+// A stage calls next once or not at all (a stage of frames calls it for each frame). Its own
+// error ends the connection, and the stages outside act on it. The error wraps a cause, such
+// as [ErrProtocol]; an error without a cause counts as a fault of the program
+// ([OutcomeFailed]). If next panics, the stage releases its resources and lets the panic
+// pass.
 //
-// A stage closes only what it has opened. If it limits time, it has a [Deadline] of its own,
+// A stage closes nothing that it did not open. If it limits time, it has its own [Deadline],
 // and removes it when next has returned.
 type Stage interface {
 	Wrap(next Handler) Handler
@@ -78,8 +78,8 @@ func (ch Chain) Then(h Handler) Handler {
 // Wrap is Then, which makes a chain a stage of a longer one.
 func (ch Chain) Wrap(next Handler) Handler { return ch.Then(next) }
 
-// Receive is the last handler of most chains. It copies what the client sends (c.In) to where
-// the stages put the payload (c.Out), by [Copy], until the client ends its stream.
+// Receive is the last handler of most chains. It copies c.In to c.Out, by [Copy], until the
+// client ends its stream.
 var Receive Handler = receive{}
 
 type receive struct{}

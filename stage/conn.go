@@ -19,14 +19,14 @@ import (
 // A Conn belongs to the goroutine that serves it. Its deadlines and the number of Counter
 // are safe for concurrent use.
 type Conn struct {
-	// Net is the connection. Stages may use its addresses. They must not read, write, close
-	// it or set its deadlines: In, Reply and [Conn.NewDeadline] are for that.
+	// Net is the connection. Stages may use its addresses. They must not read, write or
+	// close it, or set its deadlines: use In, Reply and [Conn.NewDeadline].
 	//
 	// A stage may replace Net by a layer: a net.Conn with a method NetConn that returns the
-	// one before. It does so if it knows better addresses, or changes the bytes; then it
-	// replaces In and Reply as well. [Serve] calls Close of the layer. If the connection
-	// ends well, the layer may write to Reply then, and closes the one before. Otherwise
-	// the connection is already closed.
+	// previous Net. A layer has better addresses, or changes the bytes; then the stage also
+	// replaces In and Reply. [Serve] closes the layer. If the connection ends well, the
+	// layer may write to Reply in Close, and closes the previous Net. Otherwise the
+	// connection is already closed.
 	Net net.Conn
 
 	// Number distinguishes the connections of a server: 1 for the first accepted, in order
@@ -37,12 +37,12 @@ type Conn struct {
 	// 0 for a connection as a whole.
 	Frame uint64
 
-	// In is what the client sends. If the connection breaks, reads fail with an [ErrReset];
-	// if the context is cancelled, with an [ErrShutdown]; if a [Deadline] passes, with the
-	// error that its owner returns. All of these are final.
+	// In reads from the client. If the connection breaks, reads fail with an [ErrReset]; if
+	// the context is cancelled, with an [ErrShutdown]; if a [Deadline] passes, with the
+	// error of its owner. All of these are final.
 	In io.Reader
 
-	// Reply is what the client receives. Its errors are those of In.
+	// Reply writes to the client. Its errors are those of In.
 	Reply io.Writer
 
 	// Out takes the payload. It is io.Discard until a stage sets a sink.
@@ -67,7 +67,7 @@ type Conn struct {
 
 // NewConn returns a Conn over nc, ready to be passed to a chain. nc becomes the Conn's own,
 // except that the caller closes c.Net. Most servers call [Serve] instead, which also closes
-// the connection truthfully, and ends it with its context.
+// the connection, and ends it with its context.
 func NewConn(nc net.Conn, number uint64) *Conn {
 	s := socket.New(nc, connectionBroke)
 	return &Conn{Net: s.Conn(), Number: number, In: s, Reply: s, Out: io.Discard, socket: s}
@@ -92,14 +92,13 @@ func (c *Conn) NewFrame(last *Conn, number uint64, in io.Reader) *Conn {
 	return f
 }
 
-// Serve passes nc through h, closes it, and returns the result of h: nil, or why the
-// connection ended, as an error for errors.Is. nc becomes Serve's own. number is its
-// [Conn.Number].
+// Serve passes nc through h, closes it, and returns the result of h: nil, or an
+// error that wraps a cause. Serve takes over nc. number is its [Conn.Number].
 //
 // When ctx is cancelled, reads and writes on the connection end with [ErrShutdown]. Serve
 // interrupts nothing else: a sink that is committing finishes.
 //
-// The close tells the client the truth. It is orderly (FIN) if h returned nil, and after
+// The close confirms success or not. It is orderly (FIN) if h returned nil, and after
 // [ErrIdle]: a client that has not ended its own stream cannot mistake that for success. In
 // every other case the close is a reset (RST), also if h panics, from which Serve does not
 // recover (see [Recover]), and if the process dies.
@@ -114,7 +113,7 @@ func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) error {
 }
 
 // ServeFunc returns a function that serves a connection through h, for an accept loop such as
-// that of package transport. It drops the error of [Serve]: stages such as [Log] report it.
+// a transport.Server. It drops the error of [Serve]: stages such as [Log] report it.
 func ServeFunc(h Handler) func(ctx context.Context, nc net.Conn, number uint64) {
 	return func(ctx context.Context, nc net.Conn, number uint64) { Serve(ctx, nc, number, h) }
 }
@@ -140,11 +139,11 @@ func (c *Conn) close(orderly bool) {
 }
 
 // SetSink makes w the sink of the payload: w becomes Out, behind the gates and the hash
-// that stages further out have put in front of the previous sink. So they count, limit and
-// hash what reaches w. A stage that sets a sink calls it before the next handler.
+// that stages outside have put in front of the previous sink. So they count, limit and
+// hash the bytes that reach w. A stage that sets a sink calls it before the next handler.
 func (c *Conn) SetSink(w io.Writer) { c.Out = inPlace(c.Out, w) }
 
-// inPlace returns w behind whatever is in front of the sink of out.
+// inPlace returns w behind the gates and the hash in front of the sink of out.
 func inPlace(out, w io.Writer) io.Writer {
 	switch o := out.(type) {
 	case *gatedWriter:
@@ -170,19 +169,18 @@ func sinkOf(out io.Writer) io.Writer {
 	return out
 }
 
-// Deadline is a time at which reads of a Conn's In, or writes to its Reply, end if its owner
-// says so. A stage that limits time has one of its own; they do not disturb each other. It
-// is safe for concurrent use.
+// Deadline ends reads of a Conn's In, or writes to its Reply, at a time. Each stage that
+// limits time has its own, independent of the others. It is safe for concurrent use.
 type Deadline struct{ d *socket.Deadline }
 
 // NewDeadline returns a deadline of c that is not set. If a read or write waits when its
-// time has passed, or begins later, the goroutine that reads or writes calls expired. That
-// returns a later time, at which it is asked again (zero: never), or the error that ends
-// the read or write. A nil expired returns os.ErrDeadlineExceeded. It must not read from
+// time has passed, or begins later, the goroutine that reads or writes calls expired.
+// expired returns a later time for its next call (zero: never), or the error that ends the
+// read or write. A nil expired returns os.ErrDeadlineExceeded. expired must not read from
 // c.In or write to c.Reply.
 //
-// A read that finds the time passed when it begins, or long ago, goes on for ten milliseconds
-// before expired is called: bytes that arrived while the server was busy are not late.
+// A read that begins after the time, or notices it late, goes on for ten milliseconds before
+// it calls expired: bytes that arrived while the server was busy are not late.
 //
 // Once the context of the connection is cancelled, deadlines have no effect.
 func (c *Conn) NewDeadline(expired func(now time.Time) (next time.Time, err error)) Deadline {

@@ -22,9 +22,9 @@ const (
 	maxEmptyReads = 100
 )
 
-// buffers holds *[]byte of bufferSize. A connection of the system takes one only while bytes
-// move. Any other reader has to be waited for with a buffer, and there may be thousands of
-// those: they take one of smallBuffers until much comes.
+// buffers holds *[]byte of bufferSize. A transfer from a system connection takes one only
+// while bytes move. A transfer from any other reader waits with a buffer. Thousands may
+// wait, so each takes one of smallBuffers until much comes.
 var (
 	buffers      = sync.Pool{New: func() any { return newBuffer(bufferSize) }}
 	smallBuffers = sync.Pool{New: func() any { return newBuffer(smallSize) }}
@@ -45,26 +45,26 @@ type Filer interface {
 }
 
 // Copy moves src to dst until the end of src or an error, and returns how many bytes dst has
-// taken. The end of src is not an error. All payload goes through here.
+// taken. The end of src is not an error. All payload goes through Copy.
 //
-// The gates of [NewReader] and [NewWriter] are asked before each transfer, and learn of it
-// afterwards. If the ends behind them are files and connections, on Linux the kernel moves
-// the bytes by splice(2) or sendfile(2): from a TCP or Unix stream connection or a
+// Copy asks the gates of [NewReader] and [NewWriter] before each transfer, and reports the
+// transfer to them. If the ends behind them are files and connections, on Linux the kernel
+// moves the bytes by splice(2) or sendfile(2): from a TCP or Unix stream connection or a
 // regular *os.File, to such a connection, an *os.File or a [Filer]. From a TCP connection to
 // io.Discard, the kernel drops them (MSG_TRUNC in tcp(7)). Everything else passes through a
 // pooled buffer. Copy looks behind no other types: any other Reader or Writer is called and
 // sees every byte.
 //
-// A reader that has read ahead can still have zero-copy for what follows. Before each
-// read, Copy calls its method Rest() (io.Reader, bool), if it has one. While it holds bytes
-// that it has read, Rest returns false. Afterwards it may return the reader under it, and
-// Copy goes on with that one.
+// A reader that has read ahead can still have zero-copy for the bytes that follow. Before
+// each read, Copy calls its method Rest() (io.Reader, bool), if it has one. While it holds
+// bytes that it has read, Rest returns false. Afterwards it may return the reader under it,
+// and Copy goes on with that one.
 //
-// If a client sends a hundred megabytes a second, the last bytes before a pause may be
-// passed on ten to twenty milliseconds late.
+// If a client sends a hundred megabytes a second, the last bytes before a pause may
+// arrive ten to twenty milliseconds late.
 //
-// An error is returned as the side that failed gave it, after its gates. An error of src
-// comes after everything read so far is written. Copy closes nothing.
+// Copy returns the error of the side that failed, as its gates return it. Before an
+// error of src it writes all bytes read so far. Copy closes nothing.
 func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 	t := newTransfer(dst, src)
 	defer t.free()
@@ -79,9 +79,9 @@ func Copy(dst io.Writer, src io.Reader) (written int64, err error) {
 // bytes, which are valid until free is called, and the error that came with them. Without
 // bytes free is nil.
 //
-// Like Copy, it takes a buffer only when a connection has something to read. Any other r
-// is waited for with a buffer: of 64 KiB if much is true, otherwise of 4 KiB. The caller
-// sets much if the read before filled the buffer.
+// Like Copy, it takes a buffer only when a connection has something to read. It waits
+// for any other r with a buffer: of 64 KiB if much is true, otherwise of 4 KiB. The
+// caller sets much if the previous read filled the buffer.
 func ReadAhead(r io.Reader, much bool) (b []byte, free func(), err error) {
 	t := newTransfer(nil, r)
 	t.much = much
@@ -122,14 +122,15 @@ func (t *transfer) run() error {
 	return io.ErrNoProgress
 }
 
-// transfer is one Copy under way: both ends without their gates, the gates, and what is
-// held between the ends. It is reused, since it is most of what a small payload allocates.
+// transfer is one Copy under way: both ends without their gates, the gates, and the bytes
+// between the ends. Transfers are reused: they are most of the allocations of a small
+// payload.
 type transfer struct {
 	src     io.Reader
 	dst     io.Writer
 	in, out *gates
 	written int64
-	buf     *[]byte // taken while it holds bytes, or while src must be waited for with it
+	buf     *[]byte // taken while it holds bytes, or while Read waits with it
 	much    bool    // the last Read brought smallSize or more
 	kernel          // ways past the program, where the system has any
 }
@@ -237,13 +238,13 @@ func (t *transfer) write(b []byte) error {
 	return nil
 }
 
-// passed counts what dst has taken, and reports it to the gates before dst.
+// passed counts the bytes that dst has taken, and reports them to its gates.
 func (t *transfer) passed(n int, err error) error {
 	t.written += int64(n)
 	return t.out.passed(n, err)
 }
 
-// take gives t a buffer, release gives it back.
+// take gives t a buffer, and release returns it to its pool.
 func (t *transfer) take() {
 	if t.buf == nil {
 		t.buf = t.pool().Get().(*[]byte)
@@ -257,8 +258,8 @@ func (t *transfer) release() {
 	}
 }
 
-// pool is where the next buffer comes from: a small one if a connection may have to wait
-// with it, for its sink to be opened, or in Read for a client that has sent little.
+// pool returns the pool of the next buffer. The buffer is small if a connection may wait
+// with it: for its sink to open, or in Read for a client that has sent little.
 func (t *transfer) pool() *sync.Pool {
 	if t.kernelReads() {
 		if _, ok := t.dst.(opener); ok {
@@ -279,7 +280,7 @@ func poolOf(buf *[]byte) *sync.Pool {
 	return &buffers
 }
 
-// free gives t and all it holds back, also if a gate panics half-way.
+// free returns t and its buffers to the pools, also if a gate panics.
 func (t *transfer) free() {
 	t.release()
 	t.freeKernel()

@@ -11,7 +11,7 @@ import (
 	"github.com/accio-go/accio/stage/internal/splice"
 )
 
-// kernel is what a transfer needs for the kernel to move its bytes.
+// kernel is the part of a transfer that has the kernel move bytes.
 //
 // A transfer takes the buffer or the pipe for one attempt to read, and gives it back if
 // there is nothing to read. So a connection that waits for its client holds no memory, and
@@ -20,7 +20,7 @@ type kernel struct {
 	from     reader // the connection or file behind src, or nil: only Read reads it
 	to       writer // the file or connection behind dst, or nil
 	tcp      bool   // src is a TCP connection
-	file     bool   // src is a file, where all there is has come already
+	file     bool   // src is a regular file, which never blocks
 	socket   bool   // dst is a connection
 	splices  bool   // the kernel can splice from src to dst
 	flows    bool   // the last read brought so much that it pays to splice the next
@@ -49,9 +49,8 @@ func (t *transfer) freeKernel() {
 
 func (t *transfer) kernelReads() bool { return t.from != nil }
 
-// attachSource finds out how the kernel can read src. It looks at these very types only: a
-// type that embeds one of them may have a Read of its own, which its SyscallConn would
-// pass by.
+// attachSource finds out how the kernel can read src. It accepts exactly these types: a
+// type that embeds one of them may have its own Read, which its SyscallConn would bypass.
 func (t *transfer) attachSource() {
 	t.from, t.tcp, t.file, t.flows = nil, false, false, true
 	var file syscall.Conn
@@ -69,7 +68,7 @@ func (t *transfer) attachSource() {
 		}
 		file = src
 	case *os.File:
-		// Other files, such as terminals, may have to be waited for: Read does that best.
+		// Other files, such as terminals, may block: Read waits for them best.
 		if fi, err := src.Stat(); err != nil || !fi.Mode().IsRegular() {
 			return
 		}
@@ -163,8 +162,8 @@ func (t *transfer) tryFill(fd int) (n int, err error) {
 	return n, err
 }
 
-// isRefused reports whether the kernel, or a filter of system calls, does not do that call
-// between these descriptors.
+// isRefused reports whether the kernel, or a filter of system calls, refuses the call for
+// these descriptors.
 func isRefused(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) ||
 		errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP)
@@ -236,14 +235,14 @@ func (t *transfer) writePipe() error {
 	return nil
 }
 
-// sendSize bounds one sendfile: at 1 MiB it takes a tenth more of the processor, at 64 KiB a
-// half. An error after a part was sent is lost (splice_direct_to_actor in fs/splice.c): a
+// sendSize bounds one sendfile: 1 MiB takes a tenth more processor time, 64 KiB half as much
+// again. An error after a part was sent is lost (splice_direct_to_actor in fs/splice.c): a
 // reset in the middle of a call looks like an end to the next one.
 const sendSize = 4 << 20
 
 // sendFile sends a file to a connection by sendfile(2), which takes no pipe and half the
-// calls. It returns false if src and dst are something else, or if the kernel refuses: the
-// way of run meets an error of the file again, and reports it.
+// calls. It returns false for other ends, or if the kernel refuses: then run meets an
+// error of the file again, and reports it.
 func (t *transfer) sendFile() (done bool, err error) {
 	if !t.file || !t.socket {
 		return false, nil
@@ -281,8 +280,8 @@ func (t *transfer) sendFile() (done bool, err error) {
 	}
 }
 
-// newSend returns a Call on dst that sends once. For an error that is not the connection's,
-// it clears t.splices.
+// newSend returns a Call on dst that sends once. It clears t.splices after an error that
+// does not belong to the connection.
 func (t *transfer) newSend() *socket.Call {
 	file, sock := t.from.(socket.Descriptor), 0
 	send := socket.NewCall(func(fd int) (int, error) { return splice.Sendfile(sock, fd, t.limit) })

@@ -2,7 +2,7 @@
 
 package stage
 
-// kernel is empty: these systems have no way past the program that Copy knows of.
+// kernel is empty: on these systems Copy moves all bytes through a buffer.
 type kernel struct{}
 
 func (*transfer) initKernel()                 {}

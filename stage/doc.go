@@ -3,11 +3,10 @@
 //
 // # The path of the bytes
 //
-// A connection is a [Conn]. Its In is what the client sends, its Reply is what the client
-// receives, and its Out takes the payload. A [Stage] is middleware, as around a net/http
-// handler: it may talk to the client, put a reader in front of In or a writer in front of
-// Out, call the next handler, and act on its result. [Receive], at the end of the chain,
-// copies In to Out:
+// A connection is a [Conn]: In reads from the client, Reply writes to the client, and Out
+// takes the payload. A [Stage] is middleware, as around a net/http handler: it may talk
+// to the client, put a reader in front of In or a writer in front of Out, call the next
+// handler, and act on its result. [Receive], at the end of the chain, copies In to Out:
 //
 //	h := stage.Chain{
 //		stage.Save{Store: store, Name: stage.NumberedFile, Mark: stage.ErrorMark},
@@ -25,14 +24,14 @@
 //
 // A stage that acts before the handler inside it and after, and does nothing in between, is a
 // [Bracket]. [Stage] has the rules that all stages keep. Where a panic must end its
-// connection only, use [Recover], or an accept loop that recovers, as that of package
-// transport does.
+// connection only, use [Recover], or an accept loop that recovers, such as a
+// transport.Server.
 //
 // # The stages
 //
 //	talk to the client   Handshake before the payload, Receipt after it
 //	store the payload    Save, under a name of NumberedFile, TimeName, RandomName or HashName
-//	look on              Count, Hash, Observe, Log, Report
+//	observe              Count, Hash, Observe, Log, Report
 //	limit time           Idle, MaxDuration, the Limit of Handshake
 //	limit the payload    MaxSize, MinRate
 //	limit all together   MaxPerHost, MinFree
@@ -44,36 +43,36 @@
 //
 // # Why a connection ended
 //
-// A chain returns nil, or an error that says why the connection ended, for errors.Is:
-// [ErrIdle], [ErrProtocol], [ErrReset], [ErrShutdown], [ErrStorage] and others. All limits
-// but Idle end a connection with an [ErrLimit]. If several limits apply, the first one
-// reached wins. [OutcomeOf] makes an error one of a few words, to be counted.
+// A chain returns nil, or an error that wraps a cause: [ErrIdle], [ErrProtocol],
+// [ErrReset], [ErrShutdown], [ErrStorage] and others. All limits but Idle end a connection
+// with an [ErrLimit]. If several limits apply, the first one reached wins. [OutcomeOf]
+// maps an error to one of a few outcomes, which can be counted.
 //
 // # Zero-copy
 //
 // All payload goes through [Copy], which lets the kernel move it where it can: from a
 // connection to a file by splice(2), to io.Discard by recv(2) with MSG_TRUNC, from a file to
-// a connection by sendfile(2). No byte enters the program then, and a chain costs what a
-// loop of those calls costs. Both ends must be what the kernel knows: a *net.TCPConn, a
-// *net.UnixConn, an *os.File or a [Filer]. Any other Reader or Writer in between is called
-// and sees every byte.
+// a connection by sendfile(2). No byte enters the program then, and a chain costs as much as
+// a loop of those calls. Both ends must be one of these: a *net.TCPConn, a *net.UnixConn, an
+// *os.File or a [Filer]. Any other Reader or Writer in between is called and sees every
+// byte.
 //
-// So a stage keeps zero-copy if it puts only a [Gate] in the way: by [NewReader] in front of
-// c.In, or by [NewWriter] in front of c.Out. A stage also keeps it if it reads and writes
-// only a dialogue, by c.In and c.Reply, as [Handshake] does, and takes no byte after it.
+// So a stage keeps zero-copy if it inserts only a [Gate]: by [NewReader] in front of c.In,
+// or by [NewWriter] in front of c.Out. A stage also keeps it if, like [Handshake], it only
+// holds a dialogue by c.In and c.Reply and takes no byte after it.
 //
 // A stage that must see the payload, such as a hash or a decompressor, inserts a reader or
-// writer of its own and says so in its comment. That ends zero-copy for the chains that have
-// it, and for no others. The payload then passes through a pooled buffer.
+// writer of its own and says so in its comment. That ends zero-copy for chains with this
+// stage, and for no others. The payload then passes through a pooled buffer.
 //
 // On Linux, a connection that waits for its client holds no buffer if only gates are between
-// Copy and a TCP or Unix stream connection. In front of any other Reader, such as that of
-// TLS, and on other systems, Copy waits in Read with a buffer: of 4 KiB at first and after a
-// Read that brought less than that, otherwise of 64 KiB.
+// Copy and a TCP or Unix stream connection. With any other Reader, such as TLS, and on other
+// systems, Copy waits in Read with a buffer: of 4 KiB at first and after a Read that brought
+// less than that, otherwise of 64 KiB.
 //
 // Less than 4 KiB at a time is copied as well, since that costs less than to splice it. The
-// counters rchar and wchar in /proc/PID/io show what has passed through a process: splice
-// adds nothing to them.
+// counters rchar and wchar in /proc/PID/io show the bytes that passed through a process:
+// splice adds nothing to them.
 //
 // # Dependencies
 //

@@ -5,16 +5,16 @@ import (
 	"io"
 )
 
-// Gate counts the bytes of a stream and limits how many may pass, without seeing them. It
-// is what a counter, a size limit or a throttle needs. [Copy] asks the gates around each
+// Gate counts the bytes of a stream and limits how many may pass, without seeing them.
+// Counters, size limits and throttles are Gates. [Copy] asks the gates around each
 // transfer and still lets the kernel move the payload, so a chain of gates costs nothing.
 //
 // The same Gate works in front of a reader ([NewReader]) and of a writer ([NewWriter]). It is
-// called by one goroutine at a time; a Gate that streams share guards itself. It must not
-// read or write the stream.
+// called by one goroutine at a time; a Gate that several streams share must be safe for
+// concurrent use. It must not read or write the stream.
 //
-// If a stream has several gates, the last one added is asked first, and each further gate
-// for no more than the ones before it allowed. Passed is called in the other order.
+// If a stream has several gates, Allow of the last one added is called first, and each
+// further gate gets the result as its max. Passed is called in reverse order.
 type Gate interface {
 	// Allow is called before a transfer of at most max bytes (max >= 1), and returns how
 	// many may pass now: from 1 to max, anything else is an ErrGate. It may block until the
@@ -23,7 +23,7 @@ type Gate interface {
 	Allow(max int) (int, error)
 
 	// Passed is called after a transfer with the number of bytes that passed (0 if none),
-	// and its error: nil, io.EOF at the end of what is read, or another. It returns err, or
+	// and its error: nil, io.EOF at the end of the stream, or another. It returns err, or
 	// an error in its place that ends the stream; it cannot make an error nil.
 	//
 	// It need not follow an Allow, since another gate may have refused. It may come without
@@ -35,7 +35,7 @@ type Gate interface {
 // an error: a fault in the Gate.
 var ErrGate = errors.New("stage: a gate allowed an impossible number of bytes")
 
-// gates are the Gates at one end of a stream: one, and those inside of it. nil is none.
+// gates are the Gates at one end of a stream, the outermost first. nil is none.
 type gates struct {
 	gate  Gate
 	inner *gates
@@ -117,8 +117,8 @@ type gatedWriter struct {
 }
 
 // NewWriter returns a writer to w behind gate. [Copy] and io.Copy to it keep zero-copy, if w
-// allows it. It writes all that it is given, in pieces as large as the gate allows. It closes
-// nothing, and is no more safe for concurrent use than w.
+// allows it. Write writes all of its argument, in pieces as large as the gate allows. It
+// closes nothing, and is no more safe for concurrent use than w.
 //
 // Do not embed it in a type that has a Write of its own: its ReadFrom would be promoted and
 // bypass that Write.

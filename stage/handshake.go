@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Script is one side of a dialogue whose words are known beforehand: what to send and what
-// to expect, in order.
+// Script is one side of a fixed dialogue: the texts to send and to expect, in order.
 type Script struct {
 	Steps []Step
 
@@ -42,12 +41,12 @@ func (s Script) Mirror() Script {
 // Run speaks the script with a peer that writes to in and reads from out. It takes no byte
 // after the script from in.
 //
-// A byte that is not the expected one is an [ErrProtocol], at once and however many are
-// still missing. If in ends before the script is complete, Run returns io.ErrUnexpectedEOF.
-// Other errors are those of in and out.
+// Run returns an [ErrProtocol] at the first wrong byte, without waiting for the rest. If in
+// ends before the script is complete, Run returns io.ErrUnexpectedEOF. Other errors come
+// from in and out.
 func (s Script) Run(in io.Reader, out io.Writer) error {
-	buf := words.Get().(*[maxWord]byte)
-	defer words.Put(buf)
+	buf := readBuffers.Get().(*[maxRead]byte)
+	defer readBuffers.Put(buf)
 	for i, st := range s.Steps {
 		if err := st.run(in, out, buf[:]); err == io.ErrUnexpectedEOF {
 			return err
@@ -82,11 +81,11 @@ func (st Step) run(in io.Reader, out io.Writer, buf []byte) error {
 	return nil
 }
 
-// maxWord is how many expected bytes are read at once.
-const maxWord = 64
+// maxRead is how many expected bytes run reads at once.
+const maxRead = 64
 
-// words holds buffers for that.
-var words = sync.Pool{New: func() any { return new([maxWord]byte) }}
+// readBuffers holds *[maxRead]byte.
+var readBuffers = sync.Pool{New: func() any { return new([maxRead]byte) }}
 
 // endedBefore reports whether err, from a write to the peer, only says that the peer closed
 // after the orderly end of its stream. All it sent can still be read then: a client may send

@@ -38,7 +38,7 @@ func (s Hash) Wrap(next Handler) Handler {
 
 var errTwoHashes = errors.New("stage: a connection has passed two Hashes")
 
-// hashWriter hashes what another writer has taken.
+// hashWriter hashes the bytes that another writer has taken.
 type hashWriter struct {
 	w io.Writer
 	h hash.Hash
@@ -46,6 +46,6 @@ type hashWriter struct {
 
 func (w *hashWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
-	w.h.Write(p[:n]) // which never fails (hash.Hash)
+	w.h.Write(p[:n]) // never fails (hash.Hash)
 	return n, err
 }

@@ -9,9 +9,8 @@ import (
 )
 
 // MaxPerHost is a stage that ends a connection with [ErrTooMany] if N connections of the same
-// host are inside of it already. All connections count that pass through the handler which
-// Wrap returns, from when they enter this stage until the handler inside has returned, a
-// commit included if [Save] is inside.
+// host are inside of it already. A connection counts from its entry into this stage until the
+// handler inside has returned, a commit included. Each Wrap counts for itself.
 //
 // The handler inside is called all the same, so that a Save or [Report] there has an outcome
 // for the connection. It can neither read from the client nor write to it: both fail with
@@ -56,7 +55,7 @@ type refused struct{ err error }
 func (r refused) Allow(int) (int, error)        { return 0, r.err }
 func (r refused) Passed(_ int, err error) error { return err }
 
-// after makes the connection fail also if the handler inside has not noticed.
+// after makes the connection fail, even if the handler inside ignored the error.
 func (r refused) after(err error) error {
 	if err == nil {
 		err = r.err

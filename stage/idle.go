@@ -13,9 +13,9 @@ import (
 // stage is entered; each byte restarts it.
 //
 // A client that takes not one byte of a write to c.Reply for longer than Limit is idle, too.
-// On Linux that is exact to a twentieth of the limit, also where the system still holds back
-// megabytes; elsewhere a client that stops in the middle of a write is found out after up
-// to twice the limit. The time of a write is not the client's silence.
+// On Linux, Idle detects that within a twentieth of the limit, even while the system buffers
+// megabytes. Elsewhere it may take up to twice the limit. The time of a write does not count
+// as silence.
 //
 // Idle sees no bytes, so zero-copy survives it.
 type Idle struct {
@@ -61,8 +61,8 @@ func (g *idleGate) Passed(n int, err error) error {
 	if n > 0 {
 		g.last, g.writeTime = time.Now(), g.socket.WriteTime()
 		if g.last.After(g.due) {
-			// So that the next read, too, has a moment for bytes that arrived while the
-			// sink was slow (see NewDeadline).
+			// The next read also waits for bytes that arrived while the sink was slow (see
+			// NewDeadline).
 			g.setDeadline(g.last.Add(g.limit))
 		}
 	}
@@ -83,7 +83,7 @@ func (g *idleGate) expired(now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%w: no byte for %v", ErrIdle, g.limit)
 }
 
-// stalled looks whether the client takes what is written.
+// stalled checks that the client takes the bytes of a write.
 func (g *idleGate) stalled(now time.Time) (time.Time, error) {
 	next, ok := g.stall.Look(now)
 	if !ok {

@@ -11,7 +11,7 @@ import (
 // returned, a commit included. Its message is "connection ended", and its attributes are
 //
 //	connection  Conn.Number
-//	frame       Conn.Frame, inside of Frames only
+//	frame       Conn.Frame, inside of frames.Frames only
 //	peer        the address of the client, by AddrString
 //	outcome     the Outcome, as a string
 //	cause       the error, unless the connection ended well
@@ -20,10 +20,10 @@ import (
 //	rate        bytes a second in that time
 //	stack       of a panic, if a Recover inside has caught it
 //
-// The level is info if all went well; error if the operator has to act (storage, a conflict,
-// the report, a panic, missing space, an unknown cause); and warn for the rest: the client's
-// doing, a limit, a shutdown. The cause may contain data from the client. The
-// handlers of package slog escape it, so it cannot forge a line.
+// The level is info if all went well; error if the operator must act (storage, a conflict,
+// the report, a panic, missing space, an unknown cause); and warn for the rest: a fault of
+// the client, a limit, a shutdown. The cause may contain data from the client. The handlers
+// of package slog escape it, so it cannot forge a line.
 //
 // Log counts the payload (see [Count]) and sees no bytes, so zero-copy survives it. It makes
 // no record whose level is not enabled.
@@ -77,7 +77,7 @@ func perSecond(n int64, d time.Duration) int64 {
 	return int64(float64(n) / d.Seconds())
 }
 
-// level is the level of the record of such an end.
+// level returns the level of the record for o.
 func (o Outcome) level() slog.Level {
 	if o.OK() {
 		return slog.LevelInfo

@@ -2,8 +2,8 @@ package stage
 
 import "context"
 
-// Observer follows one connection, for metrics or a page of connections under way. It sees
-// moments and numbers, never bytes.
+// Observer follows one connection, for metrics or a page of connections under way. It
+// receives events and numbers, never bytes.
 //
 // The goroutine that serves the connection calls its methods, one at a time. They may look at
 // the Net of the connection. They must not block, since the connection waits for them, and
@@ -12,7 +12,7 @@ import "context"
 // may be missing. A panic in one of them ends the connection as a panic in a stage does, and
 // Ended follows.
 //
-// If a connection has several Observers, that of the innermost stage is called first.
+// If a connection has several Observers, the innermost one is called first.
 type Observer interface {
 	// HandshakeDone is called each time a [Handshake] inside is complete, or was ended early
 	// by a client whose script allows it, and each time a stage calls [Conn.HandshakeDone].
@@ -35,8 +35,8 @@ type Observer interface {
 	Ended(err error)
 }
 
-// Observe is a stage that reports each connection to an [Observer]. It sees what happens
-// inside of it, so it stands outermost. A chain may have several. A panic is reported as an
+// Observe is a stage that reports each connection to an [Observer]. It observes the stages
+// inside of it, so it stands outermost. A chain may have several. It reports a panic as an
 // [ErrPanic].
 //
 // Observe counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
@@ -49,7 +49,7 @@ type Observe struct {
 	Accepted func(c *Conn) Observer
 }
 
-// Wrap has next observed.
+// Wrap reports next to an Observer.
 func (s Observe) Wrap(next Handler) Handler {
 	if s.Accepted == nil {
 		panic("stage: Observe without Accepted")
@@ -81,8 +81,8 @@ func (s Observe) Wrap(next Handler) Handler {
 	}).Wrap(next)
 }
 
-// observation is one Observer of a connection or frame, with those of the stages outside:
-// for a frame, those of its connection follow.
+// observation is one Observer of a connection or frame. outer is the next one outside:
+// after the last one of a frame, the first one of its connection.
 type observation struct {
 	Observer
 	conn     *Conn
@@ -98,19 +98,19 @@ func (o *observation) receive() {
 	}
 }
 
-// HandshakeDone tells the observers of c, and of the connection whose frame c is, that a
-// handshake is complete. [Handshake] calls it; a stage with a handshake of its own may. An
-// Observer may take the first call for the end of the handshake, so a layer under the
-// handshake, such as TLS or the header of a proxy, does not call it. In a chain that has no
-// other handshake, a [Bracket] right inside of the layer may call it. It is for the
-// goroutine that serves the connection.
+// HandshakeDone reports a complete handshake to the observers of c, and for a frame to its
+// connection's. [Handshake] calls it; a stage with a handshake of its own may. An Observer
+// may take the first call for the end of the handshake, so a layer under the handshake,
+// such as TLS or the header of a proxy, does not call it. In a chain that has no other
+// handshake, a [Bracket] right inside of the layer may call it. Only the goroutine that
+// serves the connection may call it.
 func (c *Conn) HandshakeDone() {
 	for o := c.observations; o != nil; o = o.outer {
 		o.HandshakeDone()
 	}
 }
 
-// received tells the observers of c that all of its payload has arrived.
+// received reports to the observers of c that all of its payload has arrived.
 func (c *Conn) received() {
 	for o := c.observations; o != nil && o.conn == c; o = o.outer {
 		o.receive()

@@ -2,8 +2,8 @@ package stage
 
 import "errors"
 
-// Outcome is how a connection ended: one of a few kinds, where an error says more than can
-// be counted. That of a cause is OutcomeOf(cause, 0). The zero value is OutcomeFailed.
+// Outcome is how a connection ended: one of a few kinds, which can be counted. The Outcome
+// of a cause is OutcomeOf(cause, 0). The zero value is OutcomeFailed.
 type Outcome uint8
 
 // The outcomes that have no cause. The others follow them.
@@ -14,8 +14,8 @@ const (
 	firstCause
 )
 
-// causes are the causes of the outcomes from firstCause on. If an error is several of them,
-// the first applies: the worst for the operator.
+// causes are the causes of the outcomes from firstCause on. If an error has several, the
+// first applies: the worst for the operator.
 var causes = [...]struct {
 	err  error
 	name string
@@ -38,10 +38,9 @@ var causes = [...]struct {
 }
 
 // OutcomeOf returns the outcome of a connection that ended with err, as a [Handler] returns
-// it, and whose payload had so many bytes. If err is of several kinds, such as a payload that
-// came too slowly and in whose place no mark could be stored, the worst for the operator
-// applies: first a report that could not be written, then a panic, a failure to store, a name
-// that was taken, a shutdown, and then the client's doing.
+// it, and whose payload had so many bytes. If err has several causes, the worst for the
+// operator applies: a report that could not be written, a panic, a failure to store, a name
+// that was taken, a shutdown, and then faults of the client.
 func OutcomeOf(err error, payload int64) Outcome {
 	switch {
 	case err == nil && payload > 0:

@@ -16,10 +16,10 @@ import (
 // smaller.
 //
 // Only time that is spent reading from the connection counts. The time of the sink, of a
-// throttle, and of readers between c.In and the connection does not.
+// throttle and of other readers does not.
 //
-// MinRate counts what it sees of c.In: inside of a [Handshake] that is the payload. It sees
-// no bytes, so zero-copy survives it.
+// MinRate counts the bytes of c.In: inside of a [Handshake] that is the payload. It sees no
+// bytes, so zero-copy survives it.
 type MinRate struct {
 	// BytesPerSecond is how much a client must send. 0 or less means no limit.
 	BytesPerSecond int64
@@ -53,7 +53,7 @@ func (s MinRate) Wrap(next Handler) Handler {
 	}).Wrap(next)
 }
 
-// rateGate counts what the client sends. Like idleGate, it moves its deadline only when it
+// rateGate counts the client's bytes. Like idleGate, it moves its deadline only when it
 // has passed.
 type rateGate struct {
 	socket *socket.Socket

@@ -24,7 +24,7 @@ func (Recover) Wrap(next Handler) Handler {
 	})
 }
 
-// PanicError is a panic that [Recover] caught. Value is what panic was called with; if it is
-// an error, the PanicError is that error for errors.Is. Stack is the stack of the
-// goroutine then. Error returns one line, without the stack.
+// PanicError is a panic that [Recover] caught. Value is the argument of panic; if it is an
+// error, the PanicError is that error for errors.Is. Stack is the stack of the goroutine
+// then. Error returns one line, without the stack.
 type PanicError = netutil.PanicError

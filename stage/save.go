@@ -28,7 +28,7 @@ type Pending = interface {
 	// payload is visible.
 	Commit() error
 
-	// Abort removes the payload and releases what it holds. After a Commit that
+	// Abort removes the payload and releases its resources. After a Commit that
 	// succeeded it does nothing.
 	Abort() error
 }
@@ -50,7 +50,7 @@ type Committer interface {
 //
 // It is optional because a store may have passed the bytes on already. A store on a disk
 // needs it: to remove and create thousands of files takes several times as long as to
-// truncate them, and a stop has to end within a second.
+// truncate them, and a stop must end within a second.
 type Resetter interface {
 	Reset() error
 }
@@ -66,9 +66,9 @@ type WriteCounter interface {
 	Wrote(n int)
 }
 
-// Rejection is an error that says that the payload was refused, and that the store works.
-// If Rejected returns true, [Save] makes it an [ErrRejected] instead of an [ErrStorage].
-// It is an interface so that a store can return one without importing this package.
+// Rejection is an error by which a working store refuses a payload. If Rejected returns
+// true, [Save] makes it an [ErrRejected] instead of an [ErrStorage]. It is an interface
+// so that a store can return one without importing this package.
 type Rejection interface {
 	error
 	Rejected() bool
@@ -265,7 +265,7 @@ func (p *payload) discard(err error) error {
 	}
 	if p.pending != nil {
 		if aerr := p.pending.Abort(); aerr != nil && !errors.Is(err, ErrStorage) {
-			err = fmt.Errorf("%w (and what had arrived could not be removed: %w: %w)", err, ErrStorage, aerr)
+			err = fmt.Errorf("%w (and the partial payload could not be removed: %w: %w)", err, ErrStorage, aerr)
 		}
 	}
 	if p.mark == "" {

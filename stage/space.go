@@ -14,11 +14,10 @@ import (
 // not affected, and new ones are served once there is space again. The Mark of [Save] is
 // not limited.
 //
-// MinFree does not call Free for each write. All connections that pass through the handler
-// which Wrap returns share the result, less what they were allowed and have not stored yet.
-// It is valid until it is used up, for a tenth of a second, or for 64 MiB, since others may
-// use the disk as well: only their share in between can be missing. If Free fails, the
-// connection that called it ends with [ErrStorage].
+// MinFree does not call Free for each write. The connections of one Wrap share its result,
+// less the bytes that they may still store. The result lasts for at most 100 milliseconds
+// and 64 MiB, since other programs may use the disk as well. If Free fails, the connection
+// that called it ends with [ErrStorage].
 //
 // MinFree sees no bytes, so zero-copy survives it.
 type MinFree struct {
@@ -80,7 +79,7 @@ func (s *space) reserve(max int) (int, error) {
 		}
 	}
 	if s.left == 0 {
-		return 0, fmt.Errorf("%w: %d bytes are to be left free", ErrNoSpace, s.Bytes)
+		return 0, fmt.Errorf("%w: %d bytes must stay free", ErrNoSpace, s.Bytes)
 	}
 	n := int(min(int64(max), s.left))
 	s.left -= int64(n)
@@ -88,7 +87,8 @@ func (s *space) reserve(max int) (int, error) {
 	return n, nil
 }
 
-// release ends the reservation of n bytes, stored or not. Free reports what was stored.
+// release ends the reservation of n bytes, stored or not. The next Free sees the stored
+// ones.
 func (s *space) release(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (g *spaceGate) release() {
 	}
 }
 
-// after releases what the end of the connection has left reserved.
+// after releases the bytes still reserved at the end of the connection.
 func (g *spaceGate) after(err error) error {
 	g.release()
 	return err
