@@ -71,7 +71,7 @@ func (d *aferoDir) remove(name string) error {
 	return ignoreNotExist(d.afs.Remove(d.join(name)))
 }
 
-// lstat does not follow a symbolic link, if the filesystem has such.
+// lstat does not follow a symbolic link, if the filesystem has links.
 func (d *aferoDir) lstat(name string) (os.FileInfo, error) {
 	if l, ok := d.afs.(afero.Lstater); ok {
 		fi, _, err := l.LstatIfPossible(d.join(name))

@@ -19,14 +19,14 @@
 // trades durability for speed, and [NoReplace] keeps files that exist.
 //
 // [OpenDir] opens a directory of the disk, by renameio. [New] opens one on any afero
-// filesystem: [NewMemory] for tests without a disk, those of package fstest for tests with
-// a disk that fails or loses power. [Store.Sweep] removes the pending files of a killed
+// filesystem: [NewMemory] for tests without a disk, or package fstest for tests with a
+// disk that fails or loses power. [Store.Sweep] removes the pending files of a killed
 // process.
 //
 // Package follow reads files while they arrive, and package appendlog appends records to
 // files. Package stage takes a Store as the sink of a chain; this package knows nothing of
 // connections.
 //
-// Errors are those of the filesystem, for errors.Is, and name the file. Stores are safe
-// for concurrent use.
+// Errors wrap the filesystem's errors, and name the file. Stores are safe for
+// concurrent use.
 package fs

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// groupCommit syncs small files together that are committed at the same time: it begins
-// to write all of them, and then syncs each. What the filesystem keeps for several files in
-// one place (inodes, the journal) is then written once, not with each file.
+// groupCommit syncs small files together that are committed at the same time: it begins to
+// write all of them, and then syncs each. Data that the filesystem keeps for several files
+// in one place (inodes, the journal) is then written once, not with each file.
 //
 // While one group is under way, further commits gather in the next. A group lasts until its
-// files have their names and the directory is synced: renames during the syncs of other
-// files would have the directory written with each of those. A file that the disk does
-// not write delays the others by maxGroupTime at most.
+// files have their names and the directory is synced: a rename during the syncs of other
+// files would add a write of the directory to each. A file that the disk does not write
+// delays the others by maxGroupTime at most.
 type groupCommit struct {
 	running slots // one: held by the group under way
 
@@ -22,15 +22,14 @@ type groupCommit struct {
 }
 
 const (
-	// minGroup is how many commits must be under way. Fewer take longer to wait for
-	// each other than they save.
+	// minGroup is how many commits must be under way. With fewer, the waits cost more
+	// than they save.
 	minGroup = 8
 
 	// maxGrouped is the size of the largest file in a group.
 	maxGrouped = 256 << 10
 
-	// maxGroupTime bounds the wait for other files. It is longer than a disk takes that
-	// keeps up.
+	// maxGroupTime bounds the wait for other files. A disk that keeps up takes less.
 	maxGroupTime = 50 * time.Millisecond
 )
 

@@ -25,7 +25,7 @@ func newOptions(opts []Option) *options {
 	return o
 }
 
-// Durability says what survives a loss of power after a Commit has returned. A killed
+// Durability is the protection of committed files against a loss of power. A killed
 // process loses nothing that was committed, with any Durability.
 type Durability string
 
@@ -73,8 +73,8 @@ func NoReplace() Option {
 
 // OnWarning sets a function that is called at most once, when the filesystem cannot sync a
 // directory or a file: EINVAL or ENOTSUP (fsync(2)). The commit succeeds then, since that
-// filesystem offers nothing better. Without OnWarning that is so for a directory, and a
-// file that cannot be synced is not committed.
+// filesystem offers nothing better. Without OnWarning, a commit still ignores the error
+// for a directory, but not for a file.
 //
 // A Commit or Close waits for warn, which must not use the Store.
 func OnWarning(warn func(error)) Option {
@@ -82,7 +82,7 @@ func OnWarning(warn func(error)) Option {
 }
 
 // cannotSync reports whether err, of a sync, says that the filesystem has no sync. Any other
-// error is a failure, and to try again proves nothing: the system has forgotten the data
+// error is a failure, and another attempt proves nothing: the system has forgotten the data
 // that it could not write (fsync(2), and errseq_t in the kernel's documentation).
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)

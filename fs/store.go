@@ -23,7 +23,7 @@ import (
 //     false, the file is visible at once and the Store syncs it later: in its Close, or
 //     when there are thousands of such files. The Store syncs it by its name, so do not
 //     rename it before.
-//   - Reset() error removes what was written.
+//   - Reset() error removes the bytes written so far.
 //   - Wrote(n int) says that n more bytes are in the file, written by Write or past it.
 //     On Linux the system then begins to write long files back to the disk.
 //   - Reopen() (afero.File, error) opens the file once more, to read it. The caller closes
@@ -129,7 +129,7 @@ type temporary interface {
 // Create begins a file that becomes visible as name when it is committed. The caller
 // must commit or abort it. A name that is not a plain file name is an os.ErrInvalid:
 // one that is empty, begins with a dot or contains a separator. After Close, Create
-// returns an os.ErrClosed. Create ignores ctx, since a disk does not listen to one.
+// returns an os.ErrClosed. Create ignores ctx, since disk calls cannot be cancelled.
 func (s *Store) Create(_ context.Context, name string) (Pending, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -185,8 +185,8 @@ func (s *Store) WriteFile(name string, data []byte) error {
 // OpenAppend opens the file name to append to it and to read it, and creates it if it is
 // missing. It is for package appendlog. The caller closes the file, before the Store.
 //
-// Sync makes what was written durable, and the name of the file, as far as the Store's
-// [Durability] asks for it. One goroutine at a time may call Sync.
+// Sync makes the bytes written and the name of the file durable, as far as the Store's
+// [Durability] requires it. One goroutine at a time may call Sync.
 func (s *Store) OpenAppend(name string) (afero.File, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -237,8 +237,8 @@ func (s *Store) Remove(name string) error {
 }
 
 // Free returns how many bytes a user other than root can still write to the directory's
-// filesystem (statfs(2)). On FreeBSD it is negative if root has used its reserve. Where
-// the system does not say, Free returns an errors.ErrUnsupported.
+// filesystem (statfs(2)). On FreeBSD it is negative if root has used its reserve. If
+// the system has no such call, Free returns an errors.ErrUnsupported.
 func (s *Store) Free() (int64, error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
@@ -282,7 +282,7 @@ func (s *Store) Sweep(own func(name string) bool) error {
 }
 
 // Close removes the pending files, syncs the files whose sync was deferred, and closes
-// the directory. To commit a removed file is an os.ErrClosed; to abort it closes it.
+// the directory. Commit of a removed file returns an os.ErrClosed; Abort closes it.
 // Close does not wait for commits under way: each succeeds or fails, and the last one
 // closes the directory.
 func (s *Store) Close() error {

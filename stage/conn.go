@@ -42,7 +42,7 @@ type Conn struct {
 	// error of its owner. All of these are final.
 	In io.Reader
 
-	// Reply writes to the client. Its errors are those of In.
+	// Reply writes to the client. It fails with the same errors as In.
 	Reply io.Writer
 
 	// Out takes the payload. It is io.Discard until a stage sets a sink.
@@ -98,10 +98,10 @@ func (c *Conn) NewFrame(last *Conn, number uint64, in io.Reader) *Conn {
 // When ctx is cancelled, reads and writes on the connection end with [ErrShutdown]. Serve
 // interrupts nothing else: a sink that is committing finishes.
 //
-// The close confirms success or not. It is orderly (FIN) if h returned nil, and after
-// [ErrIdle]: a client that has not ended its own stream cannot mistake that for success. In
-// every other case the close is a reset (RST), also if h panics, from which Serve does not
-// recover (see [Recover]), and if the process dies.
+// The close reports the result to the client. It is orderly (FIN) if h returned nil, and
+// after [ErrIdle]: a client that has not ended its own stream cannot mistake that for
+// success. In every other case the close is a reset (RST), also if h panics, from which
+// Serve does not recover (see [Recover]), and if the process dies.
 func Serve(ctx context.Context, nc net.Conn, number uint64, h Handler) error {
 	c := NewConn(nc, number)
 	orderly := false

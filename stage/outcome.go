@@ -38,9 +38,9 @@ var causes = [...]struct {
 }
 
 // OutcomeOf returns the outcome of a connection that ended with err, as a [Handler] returns
-// it, and whose payload had so many bytes. If err has several causes, the worst for the
-// operator applies: a report that could not be written, a panic, a failure to store, a name
-// that was taken, a shutdown, and then faults of the client.
+// it, and whose payload had so many bytes. If err has several causes, the first of these
+// applies: a report that could not be written, a panic, a failure to store, a name that was
+// taken, a shutdown, and then faults of the client.
 func OutcomeOf(err error, payload int64) Outcome {
 	switch {
 	case err == nil && payload > 0:

@@ -214,7 +214,8 @@ func (p *program) adminDescriptors() int {
 }
 
 // slots returns the number of clients to serve at a time, which the user and the limit on
-// open files bound. 0 means no limit. It is an error if no descriptors are left for clients.
+// open files bound. 0 means no limit. It returns an error if no descriptors are left for
+// clients.
 func (p *program) slots() (int, error) {
 	perConn := p.perConn()
 	n := transport.MaxConns(perConn)

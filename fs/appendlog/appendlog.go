@@ -35,9 +35,9 @@ import (
 // Log appends lines to files of a store. A line is appended complete or not at all, and
 // lines of concurrent commits do not mix.
 //
-// If a loss of power or a full disk has left a part of a line, Log ends that with a line feed
-// before it appends the next. No other process may write to the files. Log keeps up
-// to 16 files open. It is safe for concurrent use, and must not be copied.
+// If a loss of power or a full disk left a part of a line, Log adds a line feed before the
+// next line. No other process may write to the files. Log keeps up to 16 files open. It is
+// safe for concurrent use, and must not be copied.
 type Log struct {
 	// Store keeps the files. The caller closes it after the Log. Its Durability applies
 	// to each commit; its NoReplace does not matter.
@@ -85,8 +85,8 @@ func (l *Log) Remove(name string) error {
 	return fmt.Errorf("remove %s, which has other lines: %w", name, errors.ErrUnsupported)
 }
 
-// Close syncs what is not yet synced, and closes the files. It waits for commits under way.
-// Later commits return an os.ErrClosed.
+// Close syncs the lines that are not yet synced, and closes the files. It waits for commits
+// under way. Later commits return an os.ErrClosed.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {

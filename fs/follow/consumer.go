@@ -21,8 +21,8 @@ type Consumer struct {
 	// Consume must return soon after ctx is done or a Read has failed: Commit and Abort
 	// wait for it without a limit. ctx is that of [Store.Create]. It is also done when the
 	// file fails, with the reason as its cause (context.Cause), and after the Store's
-	// ConsumerLimit. stage.Save does not end its ctx when the server stops; a Consumer
-	// that must not run on then has to observe the server's context itself.
+	// ConsumerLimit. stage.Save does not cancel ctx when the server stops: a Consumer that
+	// must end then uses the server's context.
 	Consume func(ctx context.Context, name string, r io.Reader) error
 
 	// Decisive makes Commit wait until Consume has returned nil. A decisive Consumer reads
@@ -35,15 +35,15 @@ type Consumer struct {
 	// the file fails with the error of the Read: the Consumer has not seen the file.
 	Decisive bool
 
-	// OnError, if not nil, receives errors of a Consume that is not decisive, also those
-	// that it got from a Read. They do not affect the file. The goroutine that commits or
+	// OnError, if not nil, receives errors of a Consume that is not decisive, including
+	// errors of its Reads. They do not affect the file. The goroutine that commits or
 	// aborts the file calls OnError at the end, and waits for it.
 	OnError func(name string, err error)
 }
 
 // ErrPanic is the error of a file whose [Consumer] panicked, decisive or not, unless the commit
-// had begun by then. The error also is the panic's value, if that is an error. It has a
-// method Stack() []byte, which returns the stack as runtime/debug.Stack does.
+// had begun by then. If the panic's value is an error, the error also wraps it. A method
+// Stack() []byte returns the stack, as runtime/debug.Stack does.
 var ErrPanic = errors.New("panic of a consumer")
 
 // rejection is the error of a decisive consumer.

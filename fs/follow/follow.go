@@ -1,10 +1,10 @@
 // Package follow reads files of a store while they arrive.
 //
 // A [Store] is an [fs.Store] whose pending files have readers. [Store.Open] returns a reader
-// for a file that is arriving; it may come at any time and leave at any time. A [Consumer]
-// reads every file, and may decide whether it is committed: a checksum, an index, a virus
-// scanner. Each reader starts at the beginning of the file and reads at its own pace,
-// without delaying the writer:
+// for a file that is arriving; it may open and close at any time. A [Consumer] reads every
+// file, and may decide whether it is committed: a checksum, an index, a virus scanner. Each
+// reader starts at the beginning of the file and reads at its own pace, without delaying the
+// writer:
 //
 //	store := &follow.Store{Store: files}
 //	…
@@ -59,8 +59,8 @@ type Store struct {
 // readers after an Abort. After a Consumer has failed the file, Write returns that error.
 //
 // The Pending has the methods of an fs.Pending except two. It has no File, since readers
-// must learn of each Write, and no Reset, since readers may have read what it would remove.
-// CommitAs without a sync waits for the same Consumers as Commit.
+// must learn of each Write, and no Reset, since readers may have read the bytes that it
+// removes. CommitAs without a sync waits for the same Consumers as Commit.
 func (s *Store) Create(ctx context.Context, name string) (fs.Pending, error) {
 	created, err := s.Store.Create(ctx, name)
 	if err != nil {
@@ -322,7 +322,7 @@ func (r *reader) read(p []byte) (int, error) {
 		}
 	}
 	if cause := r.file.failure(); cause != nil {
-		err = cause // not that of a Stream that was cancelled
+		err = cause // not the error of the cancelled Stream
 	}
 	return n, err
 }

@@ -23,13 +23,13 @@ import (
 	"github.com/accio-go/accio/stage"
 )
 
-// Decompress is a stage that expands what the client sends. Stages inside of it read, count,
+// Decompress is a stage that expands the client's stream. Stages inside of it read, count,
 // limit, hash and store the expanded payload.
 //
-// It ends a connection with [stage.ErrTooLarge] as soon as more than MaxBytes comes out. It
+// It ends a connection with [stage.ErrTooLarge] as soon as the payload exceeds MaxBytes. It
 // ends it with [stage.ErrProtocol] if the compressed stream is malformed or cut off, has
-// bytes after its end, or has no byte at all. An error of the connection keeps its cause,
-// whatever the decompressor returns.
+// bytes after its end, or has no byte at all. An error of the connection replaces the
+// decompressor's error.
 //
 // It waits for the first byte before it enters the stages inside, without a decompressor or
 // a buffer. So a stage that greets the client, and a limit of time such as [stage.Idle],
@@ -49,7 +49,7 @@ type Decompress struct {
 	MaxBytes int64
 }
 
-// Wrap expands what next reads.
+// Wrap expands the input of next.
 func (s Decompress) Wrap(next stage.Handler) stage.Handler {
 	if s.Open == nil {
 		panic("decompress: Decompress without Open")
@@ -144,7 +144,7 @@ func (r *reader) explain(err error) error {
 	return malformed(err)
 }
 
-// close gives back what the reader holds.
+// close releases the resources of the reader.
 func (r *reader) close(err error) error {
 	if r.z != nil {
 		r.z.Close()

@@ -26,12 +26,12 @@ import (
 // payload of its own, whose name is made from Number and Frame. Stages outside act on the
 // connection: [stage.Idle] there limits the silence within frames and between them.
 //
-// Frames skips what the handler leaves unread. An error of the handler ends the connection,
-// and later frames are lost.
+// Frames skips bytes that the handler does not read. An error of the handler ends the
+// connection, and later frames are lost.
 //
-// A frame larger than Max is a [stage.ErrTooLarge] as soon as that is known: if its length
-// comes first, before the handler is called. So is a frame beyond MaxFrames. A malformed
-// length is a [stage.ErrProtocol]. So is an end of the stream within a frame, which is an
+// A frame larger than Max is a [stage.ErrTooLarge], before Frames calls the handler if the
+// length comes first. So is a frame beyond MaxFrames. A malformed length is a
+// [stage.ErrProtocol]. So is an end of the stream within a frame, which is an
 // io.ErrUnexpectedEOF as well. Reads of In fail with it, so a handler cannot take a part
 // of a frame for the whole.
 //
@@ -39,7 +39,7 @@ import (
 // comes first keeps zero-copy. A connection that waits for its client holds a buffer only
 // where [stage.ReadAhead] does.
 type Frames struct {
-	// Split tells where a frame ends.
+	// Split finds the end of a frame.
 	Split Framing
 
 	// Max is the limit of bytes in a frame, without its length or delimiter. 0 or less
@@ -56,7 +56,7 @@ type Frames struct {
 	AllowEnd bool
 }
 
-// Framing tells where the frames of a stream end. The zero value is not valid.
+// Framing finds the ends of the frames in a stream. The zero value is not valid.
 type Framing struct {
 	// length decodes the length at the beginning of b. n is its size, or 0 if bytes of it
 	// are missing or wrong: then length is the least that it can be.
@@ -117,9 +117,8 @@ func Delimiter(delim string) Framing {
 // comes first, in decimal digits without a leading 0, and then a space.
 var OctetCounting = Framing{length: decimal}
 
-// Syslog is the framing of servers that take syslog from any client. A frame that begins
-// with a digit has OctetCounting. Any other, such as one that begins with "<", ends with a
-// line feed.
+// Syslog is the framing for syslog from any client. A frame that begins with a digit has
+// OctetCounting. Any other, such as one that begins with "<", ends with a line feed.
 var Syslog = Framing{length: decimal, delim: []byte("\n")}
 
 func decimal(b []byte) (length uint64, n int, err error) {
@@ -310,8 +309,8 @@ func (r *reader) find() error {
 	return nil
 }
 
-// search finds out how many of the bytes held belong to the frame. Bytes that may begin a
-// delimiter wait for those after them.
+// search counts the bytes held that belong to the frame. Bytes that may begin a delimiter
+// wait for those after them.
 func (r *reader) search() {
 	if r.sized {
 		r.clear = int(min(int64(len(r.held)), r.left))

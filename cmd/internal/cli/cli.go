@@ -61,8 +61,8 @@ const LastMoment = 950 * time.Millisecond
 // sleeps uninterruptibly: a long fsync there would delay a stop.
 func init() { runtime.LockOSThread() }
 
-// Main parses the arguments of the process into cmd, runs it and exits. If a package has
-// installed the program as accio-NAME, that is its name.
+// Main parses the arguments of the process into cmd, runs it and exits. A program that a
+// package installed as accio-NAME has that name.
 func Main(cmd Command, p Program) {
 	p = p.as(os.Args[0])
 	if len(os.Args) > 1 && (os.Args[1] == cobra.ShellCompRequestCmd || os.Args[1] == cobra.ShellCompNoDescRequestCmd) {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/term"
 )
 
-// Program describes a program, for --help and the man page. The flags are those of
-// its Command.
+// Program describes a program, for --help and the man page. Its Command adds the
+// flags.
 type Program struct {
 	Name     string
 	Summary  string // one sentence

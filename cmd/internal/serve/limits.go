@@ -80,9 +80,10 @@ func (l *Limits) LogValue() slog.Value {
 	return slog.GroupValue(set...)
 }
 
-// stopping returns a context that ends when a stop no longer waits for clients: when ctx
-// is done, or with a drain that much later or at a second signal. It tells the service
-// manager about the stop. The caller calls release when there are no clients left.
+// stopping returns a context that ends when a stop no longer waits for clients. That is
+// when ctx is done or, with a drain, at the end of that time or a second signal. It
+// reports the stop to the service manager. The caller calls release when no client is
+// left.
 func (l *Limits) stopping(ctx context.Context) (over context.Context, release func()) {
 	drained, end := context.WithCancel(context.WithoutCancel(ctx))
 	over = ctx

@@ -59,8 +59,8 @@ func (l *Logs) setLevel() {
 // Level returns the level of the log.
 func (l *Logs) Level() string { return strings.ToLower(logLevel.Level().String()) }
 
-// Follow changes the level of the log to that of newer. It returns an error, and changes
-// nothing, if more than the level differs.
+// Follow changes the level of the log to the level of newer. It returns an error, and
+// changes nothing, if more than the level differs.
 func (l *Logs) Follow(newer Logs) error {
 	if l.On() != newer.On() || (l.LogFormat == "json") != (newer.LogFormat == "json") {
 		return errors.New("a restart is needed to start or stop the log or to change its format")

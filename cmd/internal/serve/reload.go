@@ -65,8 +65,8 @@ func (r *reloader) addConfig(running *cli.FlagSet, fresh func() cli.Command) {
 	})
 }
 
-// run reloads at each SIGHUP until stop, which waits for a reload under way. The service
-// manager hears about reloads until ctx is done: then it has heard about a stop.
+// run reloads at each SIGHUP until stop, which waits for a reload under way. It reports
+// reloads to the service manager until ctx is done: from then on, the state is a stop.
 func (r *reloader) run(ctx context.Context, ln net.Listener) (stop func()) {
 	if managed() {
 		r.catch()

@@ -17,22 +17,23 @@ const (
 )
 
 // repeats is a slog.Handler that limits repeated warnings and errors, and then reports how
-// many it has left out: neither an attack nor a full disk floods the log. Records of
-// lower levels, and those of cli.Complain, always pass.
+// many it left out: neither an attack nor a full disk floods the log. Records of lower
+// levels, and records of cli.Complain, always pass.
 type repeats struct {
 	slog.Handler
 	*tallies // shared by the handlers that WithAttrs and WithGroup return
 }
 
 type tallies struct {
-	report slog.Handler // for the reports of left out records
+	report slog.Handler // for the reports of records left out
 	plain  bool         // the handler shows only the attribute cause
 
 	mu  sync.Mutex
 	all map[kind]*tally
 }
 
-// kind tells records apart. The outcome is an attribute of the records of [stage.Log].
+// kind distinguishes records. The outcome is an attribute of the records of
+// [stage.Log].
 type kind struct {
 	level            slog.Level
 	message, outcome string

@@ -52,7 +52,7 @@ func passed(port cli.Port) (net.Listener, error) {
 
 // checkPort returns an error if the server may not listen on the port, or cannot serve
 // the socket of the service manager. A port in use is no error: the running server may
-// have it. Only Unix can tell.
+// have it. Only Unix systems check this.
 func checkPort(port cli.Port) error {
 	ln, err := passed(port)
 	if err != nil {
@@ -67,8 +67,7 @@ func checkPort(port cli.Port) error {
 	return nil
 }
 
-// managed reports whether a service manager wants to hear about the state of the program
-// (sd_notify(3)).
+// managed reports whether a service manager expects state notifications (sd_notify(3)).
 func managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
 
 // notify sends a state to the service manager. It ignores errors, since the manager
@@ -105,13 +104,13 @@ func notifyDraining(left int) {
 	notify(fmt.Sprintf("STATUS=Stopping; connections left: %d", left))
 }
 
-// keepAlive makes srv feed the watchdog of the service manager, if it has one.
+// keepAlive makes srv notify the watchdog of the service manager, if it has one.
 func keepAlive(ctx context.Context, srv *transport.Server) {
-	patience, err := daemon.SdWatchdogEnabled(true)
-	if err != nil || patience <= 0 {
+	timeout, err := daemon.SdWatchdogEnabled(true)
+	if err != nil || timeout <= 0 {
 		return
 	}
-	srv.AliveInterval = patience / 2
+	srv.AliveInterval = timeout / 2
 	srv.OnAlive = func(open int) {
 		state := daemon.SdNotifyWatchdog
 		if ctx.Err() == nil {

@@ -45,9 +45,9 @@ func (t *TLS) files() tlsstage.Files {
 	return tlsstage.Files{Cert: t.TLSCert, Key: t.TLSKey, ClientCAs: t.TLSClientCA}
 }
 
-// stage returns the stage that speaks TLS, if the flags ask for it. It may take limit for
-// the handshake. The user hears about files that are wrong later, and about a certificate
-// that is not valid now.
+// stage returns the stage that speaks TLS, if the flags ask for it. limit bounds the
+// handshake. It reports later errors of the files, and a certificate that is not valid
+// now, to the user.
 func (t *TLS) stage(limit time.Duration, r *reloader) (stage.Chain, error) {
 	if t.TLSCert == "" {
 		return nil, nil

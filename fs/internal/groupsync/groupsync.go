@@ -62,7 +62,7 @@ type Mark struct {
 	failures int
 }
 
-// Mark returns the present moment. Take it before a change that is to be synced.
+// Mark returns the present moment. Take it before a change that a Sync will cover.
 //
 // A failed sync may have covered the change, and a later sync that succeeds proves
 // nothing: the system has forgotten the data that it could not write (fsync(2)). So a

@@ -17,7 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow is what RFC 8878 (3.1.1.1.2) asks of every decoder.
+// maxWindow is the window that every decoder should support (RFC 8878, 3.1.1.1.2).
 const maxWindow = 8 << 20
 
 // minWindow is the smallest window that a frame can have (RFC 8878, 3.1.1.1.2).

@@ -23,8 +23,8 @@ const (
 	// would not stay in the caches of the processor.
 	waitSize = 256 << 10
 
-	// blockTime is how long a blocking call waits at most. Nobody can interrupt it, and a
-	// writer waits for it. So bytes before a pause can be this much late.
+	// blockTime is how long a blocking call waits at most. It cannot be interrupted, and
+	// a writer waits for it. So bytes before a pause can be this much late.
 	blockTime = 10 * time.Millisecond
 )
 
@@ -42,7 +42,7 @@ func maxBlockers() int32 { return int32(runtime.GOMAXPROCS(0) / 2) }
 type Conn struct {
 	net.Conn // the first one: only its addresses are used
 
-	// For the reader, who looks at the clock once in fastSize bytes.
+	// For the reader, which reads the clock once in fastSize bytes.
 	left   int64 // bytes until the next look
 	looked int64 // when, by netutil.Nanos
 	pause  int64 // bytes without a look after the last pause
@@ -152,7 +152,7 @@ func (c *Conn) setDeadline(direction int, t time.Time) error {
 	return c.polled.SetWriteDeadline(t)
 }
 
-// SetLinger does what that of net.TCPConn does.
+// SetLinger is like the SetLinger of a net.TCPConn.
 func (c *Conn) SetLinger(sec int) error {
 	l := syscall.Linger{Onoff: 1, Linger: int32(sec)}
 	if sec < 0 {
@@ -212,7 +212,7 @@ func (r rawConn) Read(f func(fd uintptr) bool) error {
 	return r.c.explain(raw.Read(f))
 }
 
-// beginCall begins a blocking call and returns its descriptor, or -1 if the poller has to
+// beginCall begins a blocking call and returns its descriptor, or -1 if the poller must
 // wait for the connection.
 func (c *Conn) beginCall() (fd int, err error) {
 	c.mu.Lock()
@@ -242,7 +242,7 @@ func (c *Conn) call(fd int, f func(fd uintptr) bool) (done bool) {
 			c.closeBlocking()
 		} else if !done || time.Since(began) >= blockTime {
 			c.enterPoller()
-			// A peer that pauses again and again is left to the poller for longer and longer.
+			// Each pause leaves the peer to the poller for eight times as many bytes.
 			c.pause = 8 * min(max(c.pause, fastSize), 1<<40)
 			c.left = c.pause
 		}
@@ -282,7 +282,7 @@ func (c *Conn) enterPoller() {
 }
 
 // leavePoller closes the polled descriptor and goes on with a blocking duplicate, unless
-// too many connections do so already or somebody writes.
+// too many connections do so already or a write is under way.
 func (c *Conn) leavePoller() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,13 +2,12 @@ package socket
 
 import "syscall"
 
-// Op is a system call on a descriptor that does not block: EAGAIN means that it has to
+// Op is a system call on a descriptor that does not block: EAGAIN means that it would
 // wait. It must not keep the descriptor.
 type Op = func(fd int) (n int, err error)
 
-// Call is an [Op] to be called any number of times, by one goroutine. It exists since a
-// syscall.RawConn takes a function without results: a closure for each call would be an
-// allocation for each.
+// Call is an [Op] to be called any number of times, by one goroutine. A syscall.RawConn
+// takes a function without results, and a closure for each call would allocate.
 type Call struct {
 	try func(fd uintptr) bool
 	n   int

@@ -2,8 +2,8 @@
 // writes, its deadlines, its interruption and its close.
 //
 // Deadlines expire here and nowhere else. A read or write whose deadline has passed asks
-// the owner of that deadline, who names a later time or the error that ends the call. So
-// no caller ever sees a temporary error.
+// the owner of that deadline, which returns a later time or the error that ends the
+// call. So no caller ever sees a temporary error.
 package socket
 
 import (
@@ -104,7 +104,7 @@ func (s *Socket) ReadRaw(c *Call) (int, error) {
 	}
 }
 
-// WriteRaw does for writes what ReadRaw does for reads.
+// WriteRaw is like ReadRaw, for writes.
 func (s *Socket) WriteRaw(c *Call) (int, error) {
 	if err := s.begin(&s.writes); err != nil {
 		return 0, err
@@ -144,8 +144,8 @@ func (s *Socket) Interrupted() error {
 	return s.stopped
 }
 
-// Release makes a later close orderly, and undoes an interruption: a layer over the
-// connection may still have to tell its peer that all went well.
+// Release makes a later close orderly, and undoes an interruption: a layer may
+// still have to confirm success to its peer.
 func (s *Socket) Release() {
 	netutil.SetLinger(s.nc, -1)
 	s.mu.Lock()

@@ -2,10 +2,10 @@ package socket
 
 import "time"
 
-// Stall finds out whether the peer takes anything while it has bytes to take. It looks at the
-// backlog of the connection: the system wakes a write that waits only when a good part of
-// its buffer is free (sk_stream_write_space in net/core/stream.c), which may be megabytes,
-// and take longer than the limit.
+// Stall detects a peer that takes none of the bytes sent to it. It watches the backlog of the
+// connection: the system wakes a waiting write only when a good part of its buffer is free
+// (sk_stream_write_space in net/core/stream.c). That may be megabytes, and take longer than
+// the limit.
 type Stall struct {
 	socket  *Socket
 	limit   time.Duration

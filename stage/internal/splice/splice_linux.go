@@ -21,7 +21,7 @@ func Read(fd int, p []byte) (int, error) {
 	return ended(n, "read", err)
 }
 
-// Write writes the first part of p that there is room for.
+// Write writes as much of p as there is room for.
 func Write(fd int, p []byte) (int, error) {
 	n, err := retry(func() (int, error) { return syscall.Write(fd, p) })
 	return max(n, 0), named("write", err)
@@ -73,7 +73,7 @@ type Pipe struct {
 	held int
 }
 
-// pipe is a pipe(2), empty unless somebody holds it.
+// pipe is a pipe(2), empty unless a Pipe holds it.
 type pipe struct{ r, w int }
 
 // MaxPipes bounds the pipes of the process, and so the descriptors that they take: twice
@@ -191,7 +191,7 @@ func ended(n int, call string, err error) (int, error) {
 	return n, nil
 }
 
-// named adds the name of the call to an error that is not for the caller to act on.
+// named adds the name of the call to an error that the caller does not handle.
 func named(call string, err error) error {
 	if err == syscall.EAGAIN || err == syscall.EINVAL {
 		return err
