@@ -330,6 +330,7 @@ func (b *bench) start(e ending, cut func(net.Conn) net.Conn, from net.Addr) func
 	}
 	conn := &connection{Conn: server, end: new(end), ending: e}
 	ctx, cancel := context.WithCancel(b.t.Context())
+	b.t.Cleanup(cancel) // not at the end of play: a goroutine that waits for it must still be seen
 
 	send, _ := b.payload(size)
 	var theirs net.Conn = client
@@ -351,7 +352,6 @@ func (b *bench) start(e ending, cut func(net.Conn) net.Conn, from net.Addr) func
 		stage.Serve(ctx, conn, number, b.handler)
 	}()
 	return func() *end {
-		defer cancel()
 		synctest.Wait()
 		if e.cancel {
 			cancel()
