@@ -14,8 +14,8 @@ import (
 // deferredSyncs are the names of files that were committed and are not yet synced.
 //
 // The Store syncs each file by itself. syncfs(2) would take half as long, but it also
-// waits for data of other processes, possibly gigabytes, and a process cannot end before:
-// a thread in syncfs(2) or fsync(2) sleeps uninterruptibly.
+// waits for data of other processes, possibly gigabytes. The process could not end
+// before: a thread in syncfs(2) sleeps uninterruptibly.
 type deferredSyncs struct {
 	names map[string]groupsync.Mark // of the directory, before the file was committed
 	err   error                     // of files that were synced before Close

@@ -42,9 +42,9 @@ func OpenDir(path string, opts ...Option) (*Store, error) {
 // disk is a directory on a disk.
 //
 // The process that has a pending file open holds a lock on it (flock(2)), which the system
-// releases when the process dies. So a sweep can tell a file that was left from one in
-// use. To close the gap between creating a file and locking it, a sweep removes a file
-// while it holds the lock, and create checks that the file is still there after locking it.
+// releases when the process dies. So a sweep can tell a file that was left from one in use.
+// A sweep may see a new file before its lock. So it removes a file only while it holds the
+// lock, and create checks after locking that the file still exists.
 type disk struct {
 	root *os.Root
 	self *os.File // the directory, to sync it

@@ -11,7 +11,7 @@ import (
 // in one place (inodes, the journal) is then written once, not with each file.
 //
 // While one group is under way, further commits gather in the next. A group lasts until its
-// files have their names and the directory is synced: a rename during the syncs of other
+// files have their names and the directory is synced. A rename during the syncs of other
 // files would add a write of the directory to each. A file that the disk does not write
 // delays the others by maxGroupTime at most.
 type groupCommit struct {

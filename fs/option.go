@@ -60,13 +60,14 @@ func (o *options) syncsFiles() bool { return o.durability != None }
 func (o *options) syncsNames() bool { return o.durability != None && o.durability != File }
 
 // NoReplace makes a Commit fail with an os.ErrExist if its name is taken. The earlier file
-// stays, and nothing is left of the new one. The Store has synced the earlier file's name
-// then, as far as its Durability asks for it, and no commit of this Store to that name is
-// under way: so the caller may rely on the earlier file if names are made of contents.
+// stays, and nothing is left of the new one. By then the Store has synced the earlier
+// file's name, as far as its Durability requires it, and no other commit of this Store to
+// that name is under way. So the caller may rely on the earlier file if names are made of
+// contents.
 //
-// On a disk this also holds between Stores and processes. A Store of [New], or one on a
-// filesystem with neither renameat2(2) RENAME_NOREPLACE nor hard links, looks before it
-// renames: no other process may use the directory then.
+// On a disk this also holds between Stores and processes. A Store of [New] checks the
+// name before it renames, so no other process may use the directory. The same holds on
+// a filesystem with neither renameat2(2) RENAME_NOREPLACE nor hard links.
 func NoReplace() Option {
 	return func(o *options) { o.noReplace = true }
 }
@@ -82,8 +83,8 @@ func OnWarning(warn func(error)) Option {
 }
 
 // cannotSync reports whether err, of a sync, says that the filesystem has no sync. Any other
-// error is a failure, and another attempt proves nothing: the system has forgotten the data
-// that it could not write (fsync(2), and errseq_t in the kernel's documentation).
+// error is a failure. Another attempt would prove nothing, since the system drops data that
+// it could not write (fsync(2), and errseq_t in the kernel's documentation).
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }

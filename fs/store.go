@@ -318,7 +318,7 @@ func (s *Store) closeUnused() error {
 	return s.dir.close()
 }
 
-// claim reserves name for one commit: a commit that fails after its rename removes the
+// claim reserves name for one commit. A commit that fails after its rename removes the
 // file, which must not be another commit's.
 func (s *Store) claim(name string) {
 	s.mu.Lock()

@@ -7,14 +7,13 @@ import (
 )
 
 // startWriteBack makes the system begin to write a part of f to the disk
-// (sync_file_range(2)). That is no sync and makes nothing durable. It returns when the disk
-// has all of the part in its queue, and waits while the queue is full: so no file gets far
-// ahead of the disk.
+// (sync_file_range(2)). That is no sync and makes nothing durable. It waits while the queue
+// of the disk is full, so no file gets far ahead of the disk.
 //
 // The sync reports a write that fails later: the system keeps the error for every
 // descriptor (file_check_and_advance_wb_err), and only waiting for writes
 // (SYNC_FILE_RANGE_WAIT_BEFORE) would clear it. An error at the beginning is reported only
-// here: ext4 drops pages for which it finds no room on the disk, and does not remember that
+// here: ext4 drops pages without room on the disk, and does not record that
 // (mpage_map_and_submit_extent in fs/ext4/inode.c). Errors that say that the call is not
 // supported are ignored.
 func startWriteBack(f *os.File, from, size int64) error {

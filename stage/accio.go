@@ -1,7 +1,7 @@
 package stage
 
-// The words of the Accio protocol: the server greets, the client confirms, the server greets
-// again, the client confirms again, and the payload follows.
+// The texts of the Accio protocol. The server greets and the client confirms, twice, and the
+// payload follows.
 const (
 	accioGreeting     = "accio\r\n"
 	accioConfirm      = "confirm-accio\r\n"

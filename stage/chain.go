@@ -3,8 +3,8 @@ package stage
 import "context"
 
 // Handler serves a connection. It returns nil if the connection ended as it should: the
-// client's stream is at its end and all of the payload is in c.Out, so that stages outside
-// may commit it. Otherwise it returns an error that wraps a cause (see [ErrIdle] and the
+// client ended its stream, and c.Out has all of the payload. Then stages outside may
+// commit it. Otherwise it returns an error that wraps a cause (see [ErrIdle] and the
 // others beside it).
 //
 // It closes neither the connection nor the sink of c.Out. It owns c until it returns.
@@ -29,9 +29,9 @@ func (f HandlerFunc) Serve(ctx context.Context, c *Conn) error { return f(ctx, c
 // stages are made by a [Bracket].
 //
 // The Handler that Wrap returns may talk to the client before it calls next. It may replace
-// c.In, c.Reply and c.Out: by a reader or writer of its own to see the bytes, or by a [Gate]
-// to count or limit them without losing zero-copy. It may act on the result of next, and
-// returns it unless it has reason to change it.
+// c.In, c.Reply and c.Out. A reader or writer of its own sees the bytes. A [Gate] counts or
+// limits them and keeps zero-copy. It may act on the result of next, and returns it unless
+// it has reason to change it.
 //
 // Wrap is called once, when the chain is put together. It panics if the fields of the Stage
 // make no sense, since that is a fault in the program. The fields do not change after that.

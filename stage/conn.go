@@ -65,9 +65,9 @@ type Conn struct {
 	observations *observation // the innermost first
 }
 
-// NewConn returns a Conn over nc, ready to be passed to a chain. nc becomes the Conn's own,
-// except that the caller closes c.Net. Most servers call [Serve] instead, which also closes
-// the connection, and ends it with its context.
+// NewConn returns a Conn over nc for a chain. The Conn takes over nc, except that the
+// caller closes c.Net. Most servers call [Serve] instead, which also closes the connection,
+// and ends it with its context.
 func NewConn(nc net.Conn, number uint64) *Conn {
 	s := socket.New(nc, connectionBroke)
 	return &Conn{Net: s.Conn(), Number: number, In: s, Reply: s, Out: io.Discard, socket: s}
@@ -75,8 +75,8 @@ func NewConn(nc net.Conn, number uint64) *Conn {
 
 func connectionBroke(err error) error { return because(ErrReset, err) }
 
-// NewFrame returns a Conn for one frame of c, for a stage that calls the next handler once
-// for each frame. It shares Net, Reply, Out, the deadlines and the observers of c. Its In
+// NewFrame returns a Conn for one frame of c. It is for a stage that calls the next handler
+// once for each frame. It shares Net, Reply, Out, the deadlines and the observers of c. Its In
 // is in, which ends with the frame. last, if not nil, is the previous frame of c, whose memory
 // NewFrame uses again.
 func (c *Conn) NewFrame(last *Conn, number uint64, in io.Reader) *Conn {
@@ -138,9 +138,9 @@ func (c *Conn) close(orderly bool) {
 	c.socket.Close()
 }
 
-// SetSink makes w the sink of the payload: w becomes Out, behind the gates and the hash
-// that stages outside have put in front of the previous sink. So they count, limit and
-// hash the bytes that reach w. A stage that sets a sink calls it before the next handler.
+// SetSink makes w the sink of the payload. It stands behind the gates and the hash that
+// stages outside have put in front of the previous sink. So they count, limit and hash
+// the bytes that reach w. A stage that sets a sink calls it before the next handler.
 func (c *Conn) SetSink(w io.Writer) { c.Out = inPlace(c.Out, w) }
 
 // inPlace returns w behind the gates and the hash in front of the sink of out.
@@ -180,7 +180,7 @@ type Deadline struct{ d *socket.Deadline }
 // c.In or write to c.Reply.
 //
 // A read that begins after the time, or notices it late, goes on for ten milliseconds before
-// it calls expired: bytes that arrived while the server was busy are not late.
+// it calls expired. So bytes that arrived while the server was busy are not late.
 //
 // Once the context of the connection is cancelled, deadlines have no effect.
 func (c *Conn) NewDeadline(expired func(now time.Time) (next time.Time, err error)) Deadline {

@@ -35,9 +35,9 @@ func newBuffer(size int) *[]byte {
 	return &b
 }
 
-// Filer is a writer with an open file: the kernel may move bytes into the file, at its
-// current offset, without Write being called. A sink that looks at the bytes in its Write
-// must not be a Filer.
+// Filer is a writer with an open file. The kernel may move bytes into the file, at its
+// current offset, past Write. A sink that looks at the bytes in its Write must not be a
+// Filer.
 type Filer interface {
 	io.Writer
 	// File returns the open file, which stays the Filer's own.
@@ -49,11 +49,11 @@ type Filer interface {
 //
 // Copy asks the gates of [NewReader] and [NewWriter] before each transfer, and reports the
 // transfer to them. If the ends behind them are files and connections, on Linux the kernel
-// moves the bytes by splice(2) or sendfile(2): from a TCP or Unix stream connection or a
-// regular *os.File, to such a connection, an *os.File or a [Filer]. From a TCP connection to
-// io.Discard, the kernel drops them (MSG_TRUNC in tcp(7)). Everything else passes through a
-// pooled buffer. Copy looks behind no other types: any other Reader or Writer is called and
-// sees every byte.
+// moves the bytes by splice(2) or sendfile(2). The source is a TCP or Unix stream connection
+// or a regular *os.File. The destination is such a connection, an *os.File or a [Filer].
+// From a TCP connection to io.Discard, the kernel drops them (MSG_TRUNC in tcp(7)).
+// Everything else passes through a pooled buffer. Copy looks behind no other types: any
+// other Reader or Writer is called and sees every byte.
 //
 // A reader that has read ahead can still have zero-copy for the bytes that follow. Before
 // each read, Copy calls its method Rest() (io.Reader, bool), if it has one. While it holds

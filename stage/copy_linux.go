@@ -128,8 +128,8 @@ func (t *transfer) tryMove(fd int) (int, error) {
 	return t.tryFill(fd)
 }
 
-// tryFill makes one attempt. Less than smallSize at a time is read into a buffer: that is
-// cheaper than to splice it, and the end of the stream is cheaper to find.
+// tryFill makes one attempt. It reads less than smallSize at a time into a buffer: that
+// costs less than splice, and finds the end of the stream sooner.
 func (t *transfer) tryFill(fd int) (n int, err error) {
 	switch {
 	case t.discards:
@@ -236,8 +236,8 @@ func (t *transfer) writePipe() error {
 }
 
 // sendSize bounds one sendfile: 1 MiB takes a tenth more processor time, 64 KiB half as much
-// again. An error after a part was sent is lost (splice_direct_to_actor in fs/splice.c): a
-// reset in the middle of a call looks like an end to the next one.
+// again. The kernel drops an error after a part was sent (splice_direct_to_actor in
+// fs/splice.c). So after a reset in the middle of a call, the next call sees an end.
 const sendSize = 4 << 20
 
 // sendFile sends a file to a connection by sendfile(2), which takes no pipe and half the

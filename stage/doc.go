@@ -4,9 +4,10 @@
 // # The path of the bytes
 //
 // A connection is a [Conn]: In reads from the client, Reply writes to the client, and Out
-// takes the payload. A [Stage] is middleware, as around a net/http handler: it may talk
-// to the client, put a reader in front of In or a writer in front of Out, call the next
-// handler, and act on its result. [Receive], at the end of the chain, copies In to Out:
+// takes the payload. A [Stage] is middleware, as around a net/http handler. It may talk
+// to the client, and put a reader in front of In or a writer in front of Out. It calls
+// the next handler, and may act on its result. [Receive], at the end of the chain, copies
+// In to Out:
 //
 //	h := stage.Chain{
 //		stage.Save{Store: store, Name: stage.NumberedFile, Mark: stage.ErrorMark},
@@ -37,9 +38,9 @@
 //	limit all together   MaxPerHost, MinFree
 //	contain panics       Recover
 //
-// Packages of their own have stages with more state, or with dependencies: frames cuts a
-// stream into frames, decompress expands it, throttle bounds its rate, tlsstage has TLS,
-// proxyproto reads the PROXY protocol. Package send is the client's side.
+// Further stages are in packages: frames cuts a stream into frames, decompress expands
+// it, throttle bounds its rate, tlsstage has TLS, proxyproto reads the PROXY protocol.
+// Package send is the client's side.
 //
 // # Why a connection ended
 //
@@ -50,12 +51,12 @@
 //
 // # Zero-copy
 //
-// All payload goes through [Copy], which lets the kernel move it where it can: from a
-// connection to a file by splice(2), to io.Discard by recv(2) with MSG_TRUNC, from a file to
-// a connection by sendfile(2). No byte enters the program then, and a chain costs as much as
-// a loop of those calls. Both ends must be one of these: a *net.TCPConn, a *net.UnixConn, an
-// *os.File or a [Filer]. Any other Reader or Writer in between is called and sees every
-// byte.
+// All payload goes through [Copy], which lets the kernel move it where it can. From a
+// connection to a file it uses splice(2), to io.Discard recv(2) with MSG_TRUNC, and from a
+// file to a connection sendfile(2). No byte enters the program then, and a chain costs as
+// much as a loop of those calls. Both ends must be one of these: a *net.TCPConn, a
+// *net.UnixConn, an *os.File or a [Filer]. Any other Reader or Writer in between is called
+// and sees every byte.
 //
 // So a stage keeps zero-copy if it inserts only a [Gate]: by [NewReader] in front of c.In,
 // or by [NewWriter] in front of c.Out. A stage also keeps it if, like [Handshake], it only
@@ -67,8 +68,8 @@
 //
 // On Linux, a connection that waits for its client holds no buffer if only gates are between
 // Copy and a TCP or Unix stream connection. With any other Reader, such as TLS, and on other
-// systems, Copy waits in Read with a buffer: of 4 KiB at first and after a Read that brought
-// less than that, otherwise of 64 KiB.
+// systems, Copy waits in Read with a buffer. It has 4 KiB at first and after a shorter Read,
+// otherwise 64 KiB.
 //
 // Less than 4 KiB at a time is copied as well, since that costs less than to splice it. The
 // counters rchar and wchar in /proc/PID/io show the bytes that passed through a process:

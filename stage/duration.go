@@ -10,8 +10,8 @@ import (
 // this stage is entered, and nothing restarts it. The time of the sink counts as well. Work
 // after the end of the stream, such as a commit, does not.
 //
-// MaxDuration ends writes to c.Reply as it ends reads, also those of a layer inside, such as
-// TLS. It sees no bytes, so zero-copy survives it.
+// MaxDuration ends writes to c.Reply as it ends reads, also writes of a layer inside, such
+// as TLS. It sees no bytes, so zero-copy survives it.
 type MaxDuration struct {
 	// Limit is how long a connection may last. 0 or less means no limit.
 	Limit time.Duration

@@ -16,7 +16,7 @@ import (
 // If a stream has several gates, Allow of the last one added is called first, and each
 // further gate gets the result as its max. Passed is called in reverse order.
 type Gate interface {
-	// Allow is called before a transfer of at most max bytes (max >= 1), and returns how
+	// Allow is called before a transfer of at most max bytes (max >= 1). It returns how
 	// many may pass now: from 1 to max, anything else is an ErrGate. It may block until the
 	// connection's context is cancelled. An error ends the stream, and nothing is
 	// transferred; in front of a reader, io.EOF is the end of the stream.
@@ -31,8 +31,8 @@ type Gate interface {
 	Passed(n int, err error) error
 }
 
-// ErrGate is returned when a [Gate] allows no bytes, or more than it was asked for, without
-// an error: a fault in the Gate.
+// ErrGate means that Allow of a [Gate] returned a number outside 1 to max, without an
+// error.
 var ErrGate = errors.New("stage: a gate allowed an impossible number of bytes")
 
 // gates are the Gates at one end of a stream, the outermost first. nil is none.

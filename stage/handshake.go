@@ -87,8 +87,8 @@ const maxRead = 64
 // readBuffers holds *[maxRead]byte.
 var readBuffers = sync.Pool{New: func() any { return new([maxRead]byte) }}
 
-// endedBefore reports whether err, from a write to the peer, only says that the peer closed
-// after the orderly end of its stream. All it sent can still be read then: a client may send
+// endedBefore reports whether err, from a write, means that the peer closed after the
+// orderly end of its stream. All it sent can still be read then: a client may send
 // everything and close without listening. On Linux that is EPIPE, and a stream that broke
 // off is ECONNRESET (tcp_reset in net/ipv4/tcp_input.c). Elsewhere the two cannot be
 // distinguished, and both count as broken off.

@@ -16,8 +16,8 @@ import (
 // for the connection. It can neither read from the client nor write to it: both fail with
 // ErrTooMany at once.
 //
-// A host is an IPv4 address, or the first 64 bits of an IPv6 address, since a single machine
-// has all addresses that share them; a link-local address counts as a whole. All clients
+// A host is an IPv4 address, or the first 64 bits of an IPv6 address, since one machine can
+// have all addresses with this prefix. A link-local address counts as a whole. All clients
 // behind one address translator are one host. A client without an IP address has no limit.
 //
 // MaxPerHost does nothing while bytes flow, so zero-copy survives it.

@@ -20,10 +20,10 @@ import (
 //	rate        bytes a second in that time
 //	stack       of a panic, if a Recover inside has caught it
 //
-// The level is info if all went well; error if the operator must act (storage, a conflict,
-// the report, a panic, missing space, an unknown cause); and warn for the rest: a fault of
-// the client, a limit, a shutdown. The cause may contain data from the client. The handlers
-// of package slog escape it, so it cannot forge a line.
+// The level is info if all went well, and error if the operator must act (storage, a
+// conflict, the report, a panic, missing space, an unknown cause). It is warn for a fault
+// of the client, a limit and a shutdown. The cause may contain data from the client. The
+// handlers of package slog escape it, so it cannot forge a line.
 //
 // Log counts the payload (see [Count]) and sees no bytes, so zero-copy survives it. It makes
 // no record whose level is not enabled.

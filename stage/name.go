@@ -54,13 +54,13 @@ func positive(digits string) (uint64, bool) {
 }
 
 // TimeName returns a Name function for [Save], for names such as "20060102T150405Z-7.file".
-// A name consists of the time at which the connection enters Save, in UTC and formatted
-// with layout (see time.Layout), a hyphen, the connection's number, for a frame a hyphen
-// and the frame's number, and suffix.
+// A name is the time, a hyphen, the connection's number, for a frame a hyphen and the
+// frame's number, and suffix. The time is when the connection enters Save, in UTC,
+// formatted with layout (see time.Layout).
 //
-// The numbers make names of one server unique; the time keeps those of several servers, or
-// of a restarted one, apart. So layout should contain the second at least. A layout with
-// a path separator gives names that package fs refuses.
+// The numbers make names of one server unique. The time distinguishes several servers, or
+// runs of one. So layout should contain the second at least. A layout with a path
+// separator gives names that package fs refuses.
 func TimeName(layout, suffix string) func(c *Conn) string {
 	return func(c *Conn) string {
 		return time.Now().UTC().Format(layout) + "-" + numbered(c) + suffix
@@ -74,8 +74,8 @@ func RandomName(suffix string) func(c *Conn) string {
 	return func(*Conn) string { return rand.Text() + suffix }
 }
 
-// HashName returns a Final function for [Save], for a store addressed by content: the
-// digest of the payload in lower-case hexadecimal digits, and suffix. The connection must
+// HashName returns a Final function for [Save], for a store addressed by content. A name is
+// the digest of the payload in lower-case hexadecimal digits, and suffix. The connection must
 // have passed a [Hash], otherwise the function returns an [ErrStorage]. Put Hash outside of a
 // [Handshake] that allows an early end.
 func HashName(suffix string) func(c *Conn) (string, error) {

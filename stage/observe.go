@@ -14,13 +14,13 @@ import "context"
 //
 // If a connection has several Observers, the innermost one is called first.
 type Observer interface {
-	// HandshakeDone is called each time a [Handshake] inside is complete, or was ended early
-	// by a client whose script allows it, and each time a stage calls [Conn.HandshakeDone].
+	// HandshakeDone is called each time a [Handshake] inside is complete, or ends early as
+	// its script allows. It is also called for each call of [Conn.HandshakeDone].
 	HandshakeDone()
 
-	// Passed is called when n more bytes (n >= 1) have reached the sink: for each transfer,
-	// of some MiB at most, after the Counter of the [Conn] has counted them. Bytes that a
-	// sink took of a failed write are included. A stage that replaces Out otherwise than by
+	// Passed is called for each transfer when n more bytes (n >= 1, some MiB at most) have
+	// reached the sink, after the Counter of the [Conn] has counted them. Bytes that a sink
+	// took of a failed write are included. A stage that replaces Out otherwise than by
 	// [Conn.SetSink] hides the bytes, as it does from [Count].
 	Passed(n int)
 
@@ -43,8 +43,8 @@ type Observer interface {
 type Observe struct {
 	// Accepted is called when a connection has entered this stage, and returns its
 	// Observer; nil means none. It must not block, and many goroutines may call it at the
-	// same time. Any goroutine may look at the connection's Number and Counter until Ended
-	// has returned, but at its Net only here and in the methods of the Observer, since
+	// same time. Any goroutine may read the connection's Number and Counter until Ended
+	// has returned. Only this call and the methods of the Observer may read its Net, since
 	// stages replace it. If Accepted panics, the connection ends.
 	Accepted func(c *Conn) Observer
 }

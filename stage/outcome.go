@@ -37,10 +37,9 @@ var causes = [...]struct {
 	{ErrReset, "reset"},
 }
 
-// OutcomeOf returns the outcome of a connection that ended with err, as a [Handler] returns
-// it, and whose payload had so many bytes. If err has several causes, the first of these
-// applies: a report that could not be written, a panic, a failure to store, a name that was
-// taken, a shutdown, and then faults of the client.
+// OutcomeOf returns the outcome of a connection whose [Handler] returned err and whose
+// payload had so many bytes. If err has several causes, the first of these applies:
+// report, panic, storage, conflict, shutdown, then limits and faults of the client.
 func OutcomeOf(err error, payload int64) Outcome {
 	switch {
 	case err == nil && payload > 0:

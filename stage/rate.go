@@ -10,10 +10,9 @@ import (
 )
 
 // MinRate is a stage that ends a connection with [ErrTooSlow] when its client sends less
-// than BytesPerSecond for as long as Grace. From the moment this stage is entered, and from
-// each moment at which the client has sent BytesPerSecond times Grace, it has Grace to send
-// as much again. Bytes beyond that are not saved up. A payload that ends in time may be
-// smaller.
+// than BytesPerSecond for as long as Grace. The client has Grace to send BytesPerSecond
+// times Grace, from the entry into this stage, and again each time it has sent as much.
+// Bytes beyond that are not saved up. A payload that ends in time may be smaller.
 //
 // Only time that is spent reading from the connection counts. The time of the sink, of a
 // throttle and of other readers does not.

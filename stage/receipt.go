@@ -12,8 +12,8 @@ import (
 // before the receipt is sent. The client must read after it has ended its stream.
 //
 // If the receipt cannot be sent, the connection ends with the error of c.Reply ([ErrReset],
-// [ErrShutdown]), or with [ErrIdle] if the client does not take it within Limit. The payload
-// is stored nevertheless: a client without a receipt cannot know.
+// [ErrShutdown]). If the client does not take it within Limit, that is [ErrIdle]. The
+// payload is stored nevertheless: a client without a receipt cannot know.
 //
 // Receipt counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
 type Receipt struct {

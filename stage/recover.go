@@ -7,9 +7,9 @@ import (
 	"github.com/accio-go/accio/internal/netutil"
 )
 
-// Recover is a stage that turns a panic of the handler inside into an error, an [ErrPanic]
-// with a [*PanicError] beneath. So the panic ends this connection only, and the stages
-// outside act on it as on any other failure.
+// Recover is a stage that turns a panic of the handler inside into an [ErrPanic] with a
+// [*PanicError] beneath. So the panic ends this connection only, and the stages outside
+// act on it as on any other failure.
 type Recover struct{}
 
 // Wrap recovers from panics of next.

@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// Report is a stage that writes one line for each connection as soon as it has ended: the
-// number of payload bytes in decimal, or [ErrorMark] if it failed. It writes the line before
-// the connection is closed.
+// Report is a stage that writes one line for each connection as soon as it has ended. The
+// line is the number of payload bytes in decimal, or [ErrorMark] if it failed. It writes the
+// line before the connection is closed.
 //
 // Report counts the payload (see [Count]) and sees no bytes, so zero-copy survives it.
 type Report struct {

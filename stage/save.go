@@ -39,8 +39,8 @@ type Pending = interface {
 //
 // It is optional because not every store can do it: an object store fixes the name when
 // an upload begins. [Save] needs it for a Final name. It commits a Mark without a sync
-// when the server stops, and for a client that has too many connections: there may be
-// many of them, and no client waits for one.
+// when the server stops, and for a client with too many connections: there may be many
+// Marks, and no client waits for one.
 type Committer interface {
 	CommitAs(name string, sync bool) error
 }
@@ -49,8 +49,8 @@ type Committer interface {
 // [Save] then writes its Mark there instead of creating a second pending payload.
 //
 // It is optional because a store may have passed the bytes on already. A store on a disk
-// needs it: to remove and create thousands of files takes several times as long as to
-// truncate them, and a stop must end within a second.
+// needs it, since a stop must end within a second: to truncate thousands of files is
+// several times faster than to remove and create them.
 type Resetter interface {
 	Reset() error
 }
@@ -60,8 +60,8 @@ type Resetter interface {
 // transfer is rarely larger than 1 MiB. Commit reports errors of Wrote.
 //
 // It is optional, and separate from Write, because the kernel moves the payload into a
-// [Filer] past Write. A disk uses it to begin writing a long file back while the file
-// arrives, so that the client does not wait for all of it at the commit.
+// [Filer] past Write. A disk uses it to write a long file back while the file arrives,
+// so that the commit takes less time.
 type WriteCounter interface {
 	Wrote(n int)
 }
@@ -76,14 +76,14 @@ type Rejection interface {
 
 // Store is where [Save] puts payloads: a directory, an object store, a map. It is safe
 // for concurrent use. Any number of payloads may be pending at a time, also several under
-// one name: the one committed last is visible or, in a store that replaces nothing, the
-// first. The caller that opened the store closes it after all connections have ended.
+// one name. The last commit is visible or, in a store that replaces nothing, the first.
+// The caller that opened the store closes it after all connections have ended.
 //
 // Names come from Save's Name and Final, and may contain client data. A store refuses a
 // name that it cannot use with an error.
 type Store interface {
-	// Create begins a payload that becomes visible as name when it is committed. After
-	// an error nothing is left to abort. ctx is for a store that works in the background:
+	// Create begins a payload that becomes visible as name when it is committed. After an
+	// error nothing is left to abort. ctx is for a store that works in the background.
 	// Save cancels it before Abort, with the reason of the failure as its cause, and
 	// after Commit has returned. A stop of the server does not cancel it.
 	Create(ctx context.Context, name string) (Pending, error)

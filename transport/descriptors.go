@@ -7,7 +7,7 @@ const reservedDescriptors = 32
 // MaxConns returns the number of connections for which the process has descriptors.
 //
 // Each connection holds perConn descriptors. The result is at least 1, or 0 (for [NewPool]:
-// no limit) if the system has no limit. With a [Pool] of that size, a flood of clients
+// no limit) if the system has no limit. With a [NewPool] of that size, a flood of clients
 // waits in the listen backlog instead of taking the descriptors for files.
 func MaxConns(perConn int) int {
 	n, ok := descriptors()

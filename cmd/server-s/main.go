@@ -3,10 +3,11 @@
 //
 //	server-s PORT
 //
-// For each connection it prints one line: the number of payload bytes, or ERROR if the
-// client was silent for over 10 seconds, did not follow the protocol, or was cut off.
-// Other clients wait in the listen backlog meanwhile. The server runs until SIGINT,
-// SIGTERM or SIGQUIT, and then exits with code 0. Flags set more limits.
+// For each connection it prints one line: the number of payload bytes, or ERROR. It
+// prints ERROR if the client was silent for over 10 seconds, did not follow the
+// protocol, or was cut off. Other clients wait in the listen backlog meanwhile. The
+// server runs until SIGINT, SIGTERM or SIGQUIT, and then exits with code 0. Flags set
+// more limits.
 package main
 
 import (

@@ -4,11 +4,11 @@
 //	server PORT FILE-DIR
 //
 // The connections are numbered from 1 in order of acceptance, and connection N
-// becomes FILE-DIR/N.file: the whole payload, or ERROR if the client was silent
-// for over 10 seconds, did not follow the protocol, or was cut off. A file
-// appears under its name whole, and only when it is safe on the disk. The server
-// runs until SIGINT, SIGTERM or SIGQUIT, and then exits with code 0. Flags set more
-// limits, and can continue the numbers of an earlier run.
+// becomes FILE-DIR/N.file: the whole payload, or ERROR. The file is ERROR if the
+// client was silent for over 10 seconds, did not follow the protocol, or was cut
+// off. A file appears under its name complete, and only when it is safe on the
+// disk. The server runs until SIGINT, SIGTERM or SIGQUIT, and then exits with code
+// 0. Flags set more limits, and can continue the numbers of an earlier run.
 package main
 
 import (
@@ -196,8 +196,8 @@ func (p *program) inForce(slots int) []admin.Limit {
 // mistake.
 const fewSlots = 10
 
-// perConn returns the number of descriptors that a client takes: its connection, its
-// file, and the file as followers read it.
+// perConn returns the number of descriptors of a client: its connection, its file,
+// and the file for readers of --follow.
 func (p *program) perConn() int {
 	if p.Follow {
 		return 3
@@ -213,9 +213,8 @@ func (p *program) adminDescriptors() int {
 	return admin.Descriptors
 }
 
-// slots returns the number of clients to serve at a time, which the user and the limit on
-// open files bound. 0 means no limit. It returns an error if no descriptors are left for
-// clients.
+// slots returns the limit of clients at a time, from --max-conns and the limit on open
+// files. 0 means no limit. It returns an error if no descriptors are left for clients.
 func (p *program) slots() (int, error) {
 	perConn := p.perConn()
 	n := transport.MaxConns(perConn)
@@ -230,8 +229,8 @@ func (p *program) slots() (int, error) {
 	return n, nil
 }
 
-// scarce returns an error if the limit on open files allows fewer slots than the user
-// asked for, or very few.
+// scarce returns an error if the limit on open files allows fewer slots than
+// --max-conns, or very few.
 func (p *program) scarce(slots int) error {
 	switch {
 	case slots == 0:

@@ -19,10 +19,10 @@ type Consumer struct {
 	// file, and must not use r after that.
 	//
 	// Consume must return soon after ctx is done or a Read has failed: Commit and Abort
-	// wait for it without a limit. ctx is derived from the ctx of [Store.Create]. It is
-	// also done when the file fails, with the reason as its cause (context.Cause), and
-	// after the Store's ConsumerLimit. stage.Save does not cancel ctx when the server
-	// stops: a Consumer that must end then uses the server's context.
+	// wait for it without a limit. ctx is derived from the ctx of [Store.Create]. ctx
+	// is also done after the Store's ConsumerLimit, and when the file fails, with the
+	// reason as its cause (context.Cause). stage.Save does not cancel ctx when the
+	// server stops: a Consumer that must end then uses the server's context.
 	Consume func(ctx context.Context, name string, r io.Reader) error
 
 	// Decisive makes Commit wait until Consume has returned nil. A decisive Consumer reads

@@ -39,8 +39,8 @@ import (
 // sees the bytes, so it ends zero-copy for its chain.
 type Decompress struct {
 	// Open returns a reader that expands r, as [Gzip] does. Decompress calls it at the
-	// first read, and closes the reader when the connection ends. r is a *bufio.Reader: a
-	// decompressor that reads it byte by byte takes no byte after its end. Errors of Open
+	// first read, and closes the reader when the connection ends. r is a *bufio.Reader,
+	// so a decompressor that reads single bytes takes none after its end. Errors of Open
 	// and of the reader mean malformed data, unless the connection has failed.
 	Open func(r io.Reader) (io.ReadCloser, error)
 

@@ -19,7 +19,7 @@ import (
 )
 
 // Frames is a stage that calls the next handler once for each frame that the client sends,
-// in order, until the client ends its stream between two frames.
+// in order. It returns when the client ends its stream between two frames.
 //
 // The Conn of the handler comes from [stage.Conn.NewFrame]: Frame is the number of the frame,
 // and In ends with the frame. Stages inside act on the frame: [stage.Save] stores each as a
@@ -67,8 +67,8 @@ type Framing struct {
 	delim []byte
 }
 
-// LengthPrefix is the framing in which the length of a frame comes first, as an unsigned
-// integer of 1 to 8 bytes in the given order.
+// LengthPrefix is the framing in which the length of a frame comes first. It is an
+// unsigned integer of 1 to 8 bytes in the given order.
 func LengthPrefix(size int, order binary.ByteOrder) Framing {
 	if size < 1 || size > 8 || order == nil {
 		panic("frames: LengthPrefix without a size of 1 to 8, or without an order")
@@ -103,9 +103,9 @@ var UvarintPrefix = Framing{length: func(b []byte) (length uint64, n int, err er
 	return length, 0, nil
 }}
 
-// Delimiter is the framing in which a frame ends with delim, one byte or more, which is not
-// part of it. Two delimiters in a row have an empty frame between them. With "\n" or "\x00"
-// it is the non-transparent framing of syslog (RFC 6587, 3.4.2).
+// Delimiter is the framing in which a frame ends with delim, one byte or more. delim is not
+// part of the frame. Two delimiters in a row have an empty frame between them. With "\n" or
+// "\x00" it is the non-transparent framing of syslog (RFC 6587, 3.4.2).
 func Delimiter(delim string) Framing {
 	if delim == "" {
 		panic("frames: Delimiter without a delimiter")
@@ -230,7 +230,7 @@ func cutShort(err error) error {
 	return err
 }
 
-// fill adds the bytes of one read to those held, which are a part of a length or of a
+// fill adds the bytes of one read to the bytes held, which are part of a length or a
 // delimiter. These move to memory of their own: the read may have to wait, without a buffer.
 func (r *reader) fill() error {
 	if r.err != nil {

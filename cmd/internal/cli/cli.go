@@ -1,5 +1,6 @@
-// Package cli is the command line of the programs: flags, the environment and a
-// configuration file, help, man pages and completion, logs, signals and exit codes.
+// Package cli is the command line of the programs. It has flags, the environment,
+// the configuration file, help, man pages, completion, logs, signals and exit
+// codes.
 package cli
 
 import (
@@ -114,9 +115,9 @@ func parsed(ctx context.Context, done <-chan error) error {
 	}
 }
 
-// EndInTime ends the program within a second after ctx is cancelled, even if a disk, a
-// pipe or a terminal hangs: with exit code 0, or as Main ends with err. The
-// kernel then resets the remaining connections, as stage.Serve and send.Sender have arranged.
+// EndInTime ends the program within a second after ctx is cancelled, even if a disk, a pipe
+// or a terminal hangs. The exit code is 0, or the code of err. The kernel then resets the
+// remaining connections, as stage.Serve and send.Sender have arranged.
 func EndInTime(ctx context.Context, err error) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(LastMoment, func() { exit(err) }) })
 }

@@ -68,8 +68,8 @@ func (p Program) as(argv0 string) Program {
 // example returns the command line of an example.
 func (p Program) example(e Item) string { return strings.ReplaceAll(e[0], "$0", p.Name) }
 
-// output returns the function that prints the text of a flag such as --help, or nil if
-// no such flag is set.
+// output returns the function that prints for a flag such as --help. It returns nil
+// without such a flag.
 func (f *FlagSet) output() func(io.Writer) error {
 	text := ""
 	switch {

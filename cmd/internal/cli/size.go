@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes, with or without a unit: 1048576, 500MB (of 1000 times
-// 1000), 10MiB (of 1024 times 1024).
+// Size is a number of bytes, with or without a unit: 1048576, 500MB (powers of
+// 1000), 10MiB (powers of 1024).
 type Size int64
 
 var units = map[string]int64{

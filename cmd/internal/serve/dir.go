@@ -9,8 +9,8 @@ import (
 	"github.com/accio-go/accio/fs"
 )
 
-// CheckDir returns an error if fs.OpenDir could not open or create dir, or if the disk has
-// fewer than minFree bytes left. It removes the directory that it creates as a test.
+// CheckDir returns an error if fs.OpenDir would fail, or if the disk has fewer than
+// minFree bytes left. It removes the directory that it creates as a test.
 func CheckDir(dir string, minFree int64) (err error) {
 	try := dir
 	if _, serr := os.Stat(dir); dir != "" && errors.Is(serr, os.ErrNotExist) {

@@ -87,8 +87,8 @@ func logAccepted(ctx context.Context, c *stage.Conn) (func(error) error, error) 
 	return nil, nil
 }
 
-// printableAttr escapes the characters that the handlers of package slog do not: DEL,
-// and in JSON the control characters above it.
+// printableAttr escapes characters that package slog does not escape: DEL, and in
+// JSON the control characters above it.
 func printableAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:

@@ -22,8 +22,8 @@ type reloader struct {
 	signals chan os.Signal // nil: SIGHUP is not caught
 }
 
-// A reload returns the values now in force, as arguments of a log record, and the reason
-// why the others stay as they were.
+// A reload returns the values now in force, as arguments of a log record. err is the
+// reason why the other values did not change.
 type reload func() (inForce []any, err error)
 
 func (r *reloader) add(f reload) {

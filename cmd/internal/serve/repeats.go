@@ -16,8 +16,8 @@ const (
 	repeatsTime  = 10 * time.Second
 )
 
-// repeats is a slog.Handler that limits repeated warnings and errors, and then reports how
-// many it left out: neither an attack nor a full disk floods the log. Records of lower
+// repeats is a slog.Handler that limits repeated warnings and errors, and reports how many
+// it left out. So neither an attack nor a full disk floods the log. Records of lower
 // levels, and records of cli.Complain, always pass.
 type repeats struct {
 	slog.Handler

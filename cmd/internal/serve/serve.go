@@ -1,4 +1,4 @@
-// Package serve holds the shared part of the two servers: flags, logs, listening,
+// Package serve is the shared part of both servers: flags, logs, listening,
 // stopping, reloading, and reports to a service manager.
 package serve
 

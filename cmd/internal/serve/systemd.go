@@ -50,9 +50,9 @@ func passed(port cli.Port) (net.Listener, error) {
 	return ln, nil
 }
 
-// checkPort returns an error if the server may not listen on the port, or cannot serve
-// the socket of the service manager. A port in use is no error: the running server may
-// have it. Only Unix systems check this.
+// checkPort returns an error if the server may not listen on the port, or cannot use
+// the service manager's socket. A port in use is no error: the running server may have
+// it. Only Unix systems check this.
 func checkPort(port cli.Port) error {
 	ln, err := passed(port)
 	if err != nil {

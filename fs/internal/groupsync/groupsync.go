@@ -64,9 +64,9 @@ type Mark struct {
 
 // Mark returns the present moment. Take it before a change that a Sync will cover.
 //
-// A failed sync may have covered the change, and a later sync that succeeds proves
-// nothing: the system has forgotten the data that it could not write (fsync(2)). So a
-// change is durable if a Sync after it succeeds and no sync has failed since the Mark.
+// A failed sync may have covered the change. A later sync that succeeds then proves
+// nothing, since the system drops data that it could not write (fsync(2)). So a change
+// is durable if a Sync after it succeeds and no sync has failed since the Mark.
 func (g *Group) Mark() Mark {
 	g.mu.Lock()
 	defer g.mu.Unlock()

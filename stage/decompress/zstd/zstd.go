@@ -6,8 +6,8 @@
 //	}.Then(stage.Receive)
 //
 // The decoder is github.com/klauspost/compress/zstd. It works in the goroutine that reads.
-// A frame declares its window in a byte, whatever it uses of it, so the limit of the window
-// bounds the memory that a client can make the server take.
+// A frame declares its window in one byte. The limit of the window bounds the memory that a
+// client can make the server take.
 package zstd
 
 import (

@@ -110,8 +110,8 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// explain returns net.ErrClosed in place of an error of a closed connection: an os.File has
-// others, of which one is not even an os.ErrClosed (ErrFileClosing in internal/poll).
+// explain returns net.ErrClosed in place of an error of a closed connection. An os.File
+// returns other errors, such as ErrFileClosing in internal/poll, which is no os.ErrClosed.
 func (c *Conn) explain(err error) error {
 	if err != nil && err != io.EOF && c.closed.Load() {
 		return net.ErrClosed
@@ -258,8 +258,8 @@ func (c *Conn) inPoller() (pollable, syscall.RawConn) {
 	return c.polled, c.raw
 }
 
-// enterPoller returns the connection to the poller, if it has left it, as soon as no
-// blocking call is under way. c.mu is held.
+// enterPoller returns the connection to the poller, if it has left it. It first
+// waits for a blocking call under way. c.mu is held.
 func (c *Conn) enterPoller() {
 	for c.reading {
 		if c.idle == nil {
@@ -281,8 +281,8 @@ func (c *Conn) enterPoller() {
 	blockers.Add(-1)
 }
 
-// leavePoller closes the polled descriptor and goes on with a blocking duplicate, unless
-// too many connections do so already or a write is under way.
+// leavePoller replaces the polled descriptor by a blocking duplicate. It does nothing if
+// too many connections have done so, or while a write is under way.
 func (c *Conn) leavePoller() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

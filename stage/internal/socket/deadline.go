@@ -20,7 +20,7 @@ type Deadline struct {
 	reads  int64     // the time, by netutil.Nanos; 0: none
 	writes int64     // likewise
 	looked bool      // a read had its second look
-	next   *Deadline // of those of s that are set
+	next   *Deadline // in the list of s
 }
 
 // NewDeadline returns a Deadline that is not set. When its time has passed, the goroutine
@@ -53,9 +53,9 @@ type direction struct {
 // past is a time that has always passed.
 const past = 1
 
-// secondLook is how long a read goes on if it finds its deadline passed for as long or before
-// it began: bytes that arrived while the sink was slow, or the process was stopped, must not
-// count as silence.
+// secondLook is how long a read goes on if its deadline passed that long ago, or before it
+// began. Bytes that arrived while the sink was slow, or the process was stopped, are not
+// silence.
 const secondLook = 10 * time.Millisecond
 
 // errAgain means that a call must be made again, since its deadline was moved.

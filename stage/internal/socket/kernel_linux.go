@@ -9,9 +9,9 @@ import (
 	"github.com/accio-go/accio/stage/internal/fastconn"
 )
 
-// rawConn returns the raw connection of nc and whether it is TCP, or nil if bytes must go
-// through the methods of nc: a type that embeds a *net.TCPConn may have a Read of its own,
-// which the SyscallConn that it inherits would pass by.
+// rawConn returns the raw connection of nc, or nil if bytes must go through the methods of
+// nc. A type that embeds a *net.TCPConn may have its own Read, which the inherited
+// SyscallConn would bypass.
 func rawConn(nc net.Conn) (raw syscall.RawConn, tcp bool) {
 	switch c := nc.(type) {
 	case *net.TCPConn: // under a layer
@@ -32,9 +32,9 @@ func rawConn(nc net.Conn) (raw syscall.RawConn, tcp bool) {
 // keep, and an empty packet is not the end.
 func IsStream(c *net.UnixConn) bool { return c.LocalAddr().Network() == "unix" }
 
-// Backlog returns how many bytes were written that the peer has not acknowledged, its end
-// of stream among them as one more, or -1 if that cannot be known (SIOCOUTQ in tcp(7) and
-// unix(7)). It looks at the connection under all layers.
+// Backlog returns how many written bytes the peer has not acknowledged, or -1 if that is
+// unknown. The end of the stream counts as one more (SIOCOUTQ in tcp(7) and unix(7)). It
+// looks at the connection under all layers.
 func (s *Socket) Backlog() int {
 	raw, _ := rawConn(netutil.Innermost(s.nc))
 	if raw == nil {

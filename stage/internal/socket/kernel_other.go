@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// rawConn returns nil: the kernel has no way to move bytes that is known here.
+// rawConn returns nil: all bytes go through the methods of the connection.
 func rawConn(net.Conn) (syscall.RawConn, bool) { return nil, false }
 
-// Backlog returns -1: how many bytes the peer has not acknowledged cannot be known.
+// Backlog returns -1: the number is unknown here.
 func (s *Socket) Backlog() int { return -1 }
